@@ -1,0 +1,44 @@
+# `make run` starts the server for development; `make test` checks everything. Nothing but Python 3.11 is needed.
+
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+BIN := .venv/bin
+CONFIG ?= var/kms.toml
+
+.PHONY: run test test-db clean
+
+run: .venv/.runtime $(CONFIG) var/root.key
+	@export KMS_CONFIG=$(CONFIG) && $(BIN)/python manage.py migrate --verbosity 0 && \
+	$(BIN)/python manage.py initadmin && exec $(BIN)/python manage.py runkms --examples
+
+test: .venv/.development
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest
+
+# Against the servers that TEST_POSTGRES_URL and TEST_MARIADB_URL name; those not named are left out.
+test-db: .venv/.development
+	@for url in "$$TEST_POSTGRES_URL" "$$TEST_MARIADB_URL"; do \
+		[ -z "$$url" ] || DATABASE_URL="$$url" $(BIN)/python -m pytest || exit 1; done
+
+clean:
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+.venv/bin/python:
+	@[ -n "$(PYTHON)" ] || { echo "Python 3.11 or newer is needed; name it with make PYTHON=..." >&2; exit 1; }
+	$(PYTHON) .ci/make_venv.py .venv
+
+.venv/.runtime: requirements.txt | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+.venv/.development: requirements-dev.txt .venv/.runtime
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+var/kms.toml: | .venv/.runtime
+	@KMS_CONFIG=/dev/null $(BIN)/python manage.py initpki --folder var/pki --write-config $@ >/dev/null
+
+var/root.key: | .venv/.runtime
+	@KMS_CONFIG=/dev/null $(BIN)/python manage.py initrootkey

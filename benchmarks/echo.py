@@ -1,0 +1,40 @@
+"""The floor: a thread for each connection, TLS with client certificates, every message sent back as it came."""
+
+import socket
+import ssl
+import sys
+import threading
+from pathlib import Path
+
+
+def serve(listener: socket.socket, context: ssl.SSLContext) -> None:
+    """Echo on every connection until the process ends."""
+    while True:
+        raw, _ = listener.accept()
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        threading.Thread(target=_echo, args=(raw, context), daemon=True).start()
+
+
+def _echo(raw: socket.socket, context: ssl.SSLContext) -> None:
+    try:
+        connection = context.wrap_socket(raw, server_side=True)
+        while data := connection.recv(65536):
+            connection.sendall(data)
+    except OSError:
+        raw.close()
+
+
+def main() -> None:
+    """Serve with the certificates of a folder; prints the port."""
+    folder = Path(sys.argv[1])
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "echo.pem", folder / "echo.key")
+    context.load_verify_locations(folder / "ca.pem")
+    context.verify_mode = ssl.CERT_REQUIRED
+    listener = socket.create_server(("127.0.0.1", 0), backlog=512)
+    print(listener.getsockname()[1], flush=True)
+    serve(listener, context)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What a key manager does: the Django app behind every transport."""

@@ -1,0 +1,40 @@
+"""Who is asking. A `Peer` is who connected, an `Identity` who that turned out to be.
+
+Authenticators (`settings.KMS["AUTHENTICATORS"]`) are tried in order; the first that recognises the peer decides. Both
+listeners and the console hand them the same `Peer`. An identity is believed for `BELIEVED` seconds and then looked up
+again, so that on a connection that stays open a disabled account, a revoked token or certificate, or a changed role
+counts soon. Nothing here decides what an identity may do: see `policy`.
+"""
+
+import time
+from functools import cache
+
+from django.conf import settings
+from django.utils.module_loading import import_string
+
+from keystore.authn.identities import BELIEVED, Authenticator, Identity, Peer, forget, looked_up, refused
+from kmip.messages import Authentication
+
+
+@cache
+def authenticators() -> tuple[Authenticator, ...]:
+    """The ways to recognise a peer, in order."""
+    return tuple(import_string(path) for path in settings.KMS["AUTHENTICATORS"])
+
+
+def identify(peer: Peer, authentication: Authentication | None = None) -> Identity:
+    """The identity of a peer; raises `KMIPError` (Authentication Not Successful) where nothing recognises it."""
+    known = peer.identity
+    if authentication is None and known is not None and time.monotonic() < known.until:
+        return known
+    peer.identity = None
+    for authenticator in authenticators():
+        identity = authenticator(peer, authentication)
+        if identity is not None:
+            if authentication is None:
+                peer.identity = identity
+            return identity
+    raise refused("no client certificate, token or credential was accepted")
+
+
+__all__ = ["BELIEVED", "Authenticator", "Identity", "Peer", "forget", "identify", "looked_up", "refused"]

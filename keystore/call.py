@@ -1,0 +1,156 @@
+"""What a handler is given, and the registry of handlers.
+
+A handler is one function under `@operation`: it takes a `Call` and a typed request payload and returns a typed response
+payload. `Call` resolves identifiers, asks policy and knows the time; transactions, audit records and failures are the
+engine's.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from keystore import conf, policy, states, store
+from keystore.authn import Identity, Peer
+from keystore.crypto.policy import POLICIES, CryptoPolicy
+from keystore.store import Managed
+from kmip.enums import Operation, ResultReason, UniqueIdentifierEnumeration
+from kmip.errors import KMIPError
+from kmip.payloads import PAYLOADS
+from kmip.schema import Struct
+from kmip.structures import Identifier
+from kmip.versions import V2_0, Version
+
+
+@dataclass(slots=True)
+class Batch:
+    """What the items of one message share: the ID Placeholder and the identifiers that earlier items returned."""
+
+    placeholder: str | None = None
+    #: Identifiers of the last operation of each kind, for 2.x's Unique Identifier enumeration (2.1, 11.60).
+    identifiers: dict[UniqueIdentifierEnumeration, str] = field(default_factory=dict)
+    returned: list[str] = field(default_factory=list)
+    #: Data that earlier items returned, for 2.x's Data enumeration (2.1, 11.13).
+    data: list[tuple[Operation, bytes]] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Call:
+    """One batch item being carried out. `now` is in seconds since 1970."""
+
+    operation: Operation
+    identity: Identity
+    peer: Peer
+    version: Version
+    now: int
+    batch: Batch
+    #: The JSON dialect names some things otherwise and addresses objects by tags and key sets.
+    dialect: bool = False
+    #: What the handler's `prepare` made before the transaction began.
+    prepared: Any = None
+    #: The objects that the item touched, for the audit record.
+    touched: list[str] = field(default_factory=list)
+
+    def object(
+        self, identifier: Identifier | None, *, right: Operation | None = None, change: bool | None = None
+    ) -> Managed:
+        """The object that an identifier or the ID Placeholder names, with the right to `right` (else to the call's own
+        operation) checked; `change` locks its row and is the rule for operations that change something.
+
+        Raises `KMIPError`: Object Not Found for one that does not exist for this identity, Permission Denied for one
+        that it sees but may not use so.
+        """
+        uid = self.resolve(identifier)
+        lock = HANDLERS[self.operation].changes if change is None else change
+        managed = store.fetch(uid, self.now, self.identity, lock=lock)
+        if managed is None or not policy.may_see(self.identity, managed):
+            raise KMIPError(ResultReason.OBJECT_NOT_FOUND, "there is no object with this Unique Identifier")
+        self.touched.append(uid)
+        if not policy.may(self.identity, right or self.operation, managed):
+            raise KMIPError(ResultReason.PERMISSION_DENIED, f"{right or self.operation} is not allowed on this object")
+        return managed
+
+    def live(self, identifier: Identifier | None, **options: Any) -> Managed:
+        """Like `object`, for operations that a destroyed or archived object refuses."""
+        managed = self.object(identifier, **options)
+        if managed.state in states.DESTROYED:
+            raise KMIPError(ResultReason.OBJECT_DESTROYED, "the object is destroyed")
+        if managed.columns.get("archive_date") is not None:
+            raise KMIPError(ResultReason.OBJECT_ARCHIVED, "the object is archived: recover it first")
+        return managed
+
+    def resolve(self, identifier: Identifier | None) -> str:
+        """The text of an identifier: given, of the ID Placeholder, or of an earlier item of the batch."""
+        batch = self.batch
+        if isinstance(identifier, str):
+            return identifier
+        if identifier is None or identifier is UniqueIdentifierEnumeration.ID_PLACEHOLDER:
+            if batch.placeholder is None:
+                raise KMIPError(ResultReason.INVALID_FIELD, "no Unique Identifier is given and the ID Placeholder is empty")
+            return batch.placeholder
+        if isinstance(identifier, UniqueIdentifierEnumeration):
+            found = batch.identifiers.get(identifier)
+            if found is None:
+                raise KMIPError(ResultReason.INVALID_FIELD, f"no earlier item of the batch returned {identifier}")
+            return found
+        try:
+            return batch.returned[identifier]
+        except IndexError:
+            raise KMIPError(ResultReason.INVALID_FIELD, f"the batch has returned no identifier {identifier}") from None
+
+    def returns(self, *uids: str, placeholder: str | None = None) -> None:
+        """Note identifiers that the item returns; `placeholder`, else the first, becomes the ID Placeholder."""
+        self.batch.returned += uids
+        self.batch.placeholder = placeholder or uids[0]
+        for uid in uids:
+            if uid not in self.touched:
+                self.touched.append(uid)
+        kind = UniqueIdentifierEnumeration.__members__.get(self.operation.name)
+        if kind is not None:
+            self.batch.identifiers[kind] = self.batch.placeholder
+
+    @property
+    def crypto_policy(self) -> CryptoPolicy:
+        """What the configuration allows cryptography to use."""
+        return POLICIES[conf.current().crypto.policy]
+
+    @property
+    def modern(self) -> bool:
+        """Whether the message is of 2.x."""
+        return self.version >= V2_0
+
+
+Handle = Callable[[Call, Any], Struct]
+
+
+class Handler(NamedTuple):
+    """A registered operation."""
+
+    handle: Handle
+    changes: bool
+    request: type[Struct]
+    prepare: Callable[[Call, Any], Any] | None = None
+    long: Callable[[Call, Any], bool] | None = None
+
+
+HANDLERS: dict[Operation, Handler] = {}
+
+
+def operation(
+    number: Operation,
+    *,
+    changes: bool = True,
+    prepare: Callable[[Call, Any], Any] | None = None,
+    long: Callable[[Call, Any], bool] | None = None,
+) -> Callable[[Handle], Handle]:
+    """Register the handler of an operation; `changes=False` where it never writes to the store.
+
+    `prepare` does slow work, such as making a key pair, before the transaction begins that others may wait for; the
+    handler finds its result in `call.prepared`. It does not see what earlier items of the batch do. `long` says whether
+    a request takes so long that it is answered asynchronously where the client allows it.
+    """
+
+    def register(handle: Handle) -> Handle:
+        HANDLERS[number] = Handler(handle, changes, PAYLOADS[number].request, prepare, long)
+        return handle
+
+    return register

@@ -1,0 +1,111 @@
+"""Statements of paths where the ORM's own work would cost more than the database's: made once for each kind of database
+from the models, then run on the driver, in Django's connection and transaction."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+from django.db import connection, models
+
+Parameters = Sequence[Any]
+
+
+class Statement:
+    """SQL with a place for each parameter, compiled at first use."""
+
+    def __init__(self, compile_: Callable[[], str]) -> None:
+        self._compile = compile_
+        self._sql: dict[str, str] = {}
+
+    def sql(self, vendor: str) -> str:
+        """The SQL for a kind of database."""
+        sql = self._sql.get(vendor)
+        if sql is None:
+            sql = self._compile()
+            if vendor == "sqlite":
+                # Django would translate the placeholders at every execution.
+                sql = sql.replace("%s", "?")
+            self._sql[vendor] = sql
+        return sql
+
+    def _raw(self) -> Any:
+        """SQLite's own connection."""
+        raw = connection.connection
+        if raw is None:
+            connection.ensure_connection()
+            raw = connection.connection
+        return raw
+
+    def first(self, parameters: Parameters, *, suffix: str = "") -> Sequence[Any] | None:
+        """The first row of a query, or None; databases that lock rows get `suffix` after the SQL."""
+        vendor = connection.vendor
+        sql = self.sql(vendor)
+        if vendor == "sqlite":
+            with connection.wrap_database_errors:
+                return cast("Sequence[Any] | None", self._raw().execute(sql, parameters).fetchone())
+        with connection.cursor() as cursor:
+            cursor.execute(sql + suffix, parameters)
+            return cast("Sequence[Any] | None", cursor.fetchone())
+
+    def run(self, parameters: Parameters) -> int:
+        """Change rows; how many."""
+        vendor = connection.vendor
+        sql = self.sql(vendor)
+        if vendor == "sqlite":
+            with connection.wrap_database_errors:
+                return int(self._raw().execute(sql, parameters).rowcount)
+        with connection.cursor() as cursor:
+            cursor.execute(sql, parameters)
+            return int(cursor.rowcount)
+
+    def run_many(self, rows: Sequence[Parameters]) -> None:
+        """Change rows for each of several sets of parameters."""
+        vendor = connection.vendor
+        sql = self.sql(vendor)
+        if vendor == "sqlite":
+            with connection.wrap_database_errors:
+                self._raw().executemany(sql, rows)
+            return
+        with connection.cursor() as cursor:
+            cursor.executemany(sql, rows)
+
+
+def select(queryset: Callable[[], "models.QuerySet[Any, Any]"], parameters: int) -> Statement:
+    """The SQL of a queryset with example values for its parameters, which come in the order of the SQL."""
+
+    def compile_() -> str:
+        sql, found = queryset().query.sql_with_params()
+        if len(found) != parameters:
+            raise AssertionError(f"{sql} takes {len(found)} parameters")
+        return sql
+
+    return Statement(compile_)
+
+
+def _quoted(*names: str) -> list[str]:
+    return [connection.ops.quote_name(name) for name in names]
+
+
+def _column(model: type[models.Model], name: str) -> str:
+    return _quoted(str(cast("models.Field[Any, Any]", model._meta.get_field(name)).column))[0]
+
+
+def insert(model: type[models.Model], fields: Sequence[str]) -> Statement:
+    """INSERT of the named fields."""
+
+    def compile_() -> str:
+        columns = ", ".join(_column(model, name) for name in fields)
+        places = ", ".join(["%s"] * len(fields))
+        return f"INSERT INTO {_quoted(model._meta.db_table)[0]} ({columns}) VALUES ({places})"  # noqa: S608 - names only
+
+    return Statement(compile_)
+
+
+def update(model: type[models.Model], fields: Sequence[str], where: Sequence[str]) -> Statement:
+    """UPDATE of the named fields of the rows where others have given values; parameters in that order."""
+
+    def compile_() -> str:
+        changes = ", ".join(f"{_column(model, name)} = %s" for name in fields)
+        conditions = " AND ".join(f"{_column(model, name)} = %s" for name in where)
+        return f"UPDATE {_quoted(model._meta.db_table)[0]} SET {changes} WHERE {conditions}"  # noqa: S608 - names only
+
+    return Statement(compile_)

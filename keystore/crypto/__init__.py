@@ -1,0 +1,1 @@
+"""The cryptographic room: bytes in, bytes out, over the `cryptography` package; no models, no messages, no settings."""

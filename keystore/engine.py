@@ -1,0 +1,487 @@
+"""One request in, one response out: version, identity, batch, transaction, audit, failures.
+
+`handle` takes a message in any encoding and always returns one; `execute` carries out a single operation with typed
+payloads for the console and for commands. Neither knows an algorithm, an attribute or an object type.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from django.db import DatabaseError, transaction
+
+from keystore import audit, authn, conf, deferred, operations
+from keystore.authn import Identity, Peer
+from keystore.call import HANDLERS, Batch, Call, Handler
+from keystore.grouping import groups
+from keystore.sealing import SealingError
+from keystore.store import Conflict
+from kmip import dialect, ttlv
+from kmip.enums import AsynchronousIndicator, BatchErrorContinuationOption, Operation, ResultReason, ResultStatus
+from kmip.errors import KMIPError, reason_in
+from kmip.messages import (
+    ENCODINGS,
+    RequestBatchItem,
+    RequestHeader,
+    RequestMessage,
+    ResponseBatchItem,
+    ResponseHeader,
+    ResponseMessage,
+    nearest,
+    protocol_version,
+)
+from kmip.payloads import PAYLOADS
+from kmip.schema import Struct, dump
+from kmip.tags import Tag
+from kmip.ttlv import Item
+from kmip.versions import V1_0, V1_4, V2_1, Version
+
+logger = logging.getLogger(__name__)
+
+#: How often a message is carried out again when another change came between.
+ATTEMPTS: Final = 5
+#: A batch larger than this is refused before anything is done.
+MAX_BATCH: Final = 4096
+#: Operations about other requests or about the connection: they are answered at once (2.1, 6.1.5 and 6.1.38).
+SYNCHRONOUS: Final = frozenset(
+    {
+        Operation.POLL,
+        Operation.CANCEL,
+        Operation.PROCESS,
+        Operation.QUERY_ASYNCHRONOUS_REQUESTS,
+        Operation.SET_ENDPOINT_ROLE,
+        Operation.PKCS_11,
+    }
+)
+#: What a client is told of a fault of ours.
+FAULT: Final = "the server could not carry out the request"
+
+operations.load()
+
+
+class _Undo(Exception):
+    """Leaves the transaction of a message so that nothing of it stays."""
+
+
+@dataclass(slots=True)
+class _Run:
+    """One message being answered."""
+
+    peer: Peer
+    version: Version
+    header: RequestHeader | None
+    began: int
+    identity: Identity | None = None
+    dialect: bool = False
+    #: What `prepare` of the items' handlers made, by position; an exception where it failed.
+    prepared: dict[int, Any] = field(default_factory=dict)
+    #: What the message changed and what it merely read, for the audit.
+    changes: list[audit.Entry] = field(default_factory=list)
+    reads: list[audit.Entry] = field(default_factory=list)
+
+
+def handle(data: bytes, peer: Peer, encoding: str = "ttlv", *, answer: str | None = None) -> bytes:
+    """Answer a message in its encoding, or in the one named by `answer`. Bad input gets a well-formed error."""
+    codec = ENCODINGS[encoding]
+    began = time.time_ns()
+    run = _Run(peer, V1_0, None, began, dialect=encoding == "dialect")
+    try:
+        message = RequestMessage.load(codec.decode(data))
+    except KMIPError as exc:
+        run.version = _version_of(data)
+        return _encode(run, [_failure(run, None, exc)], answer or encoding)
+    run.header = message.request_header
+    responses = _answer(run, message)
+    try:
+        return _encode(run, responses, answer or encoding)
+    except Exception:
+        logger.exception("a response could not be encoded")
+        return _encode(run, [_failure(run, None, KMIPError(ResultReason.GENERAL_FAILURE, FAULT))], answer or encoding)
+
+
+def refusal(error: KMIPError, encoding: str = "ttlv") -> bytes:
+    """The response to bytes that are no request, from a peer that nothing is known of."""
+    run = _Run(Peer("none"), V1_4, None, time.time_ns())
+    return _encode(run, [_failure(run, None, error)], encoding)
+
+
+def execute(number: Operation, payload: Struct, peer: Peer, *, version: Version = V2_1) -> Any:
+    """Carry out one operation; returns its response payload, raises `KMIPError`."""
+    run = _Run(peer, version, None, time.time_ns())
+    item = RequestBatchItem(operation=number)
+    return _execute(run, item, payload)
+
+
+def handle_operation(root: str, item: Item, peer: Peer) -> Item:
+    """Carry out one bare operation of the JSON dialect; returns its response payload, raises `KMIPError`."""
+    number = dialect.operation_of(root)
+    if number is None:
+        raise KMIPError(ResultReason.OPERATION_NOT_SUPPORTED, f"{root} is not an operation")
+    run = _Run(peer, V2_1, None, time.time_ns(), dialect=True)
+    payload = PAYLOADS[number].request.load(item)
+    return dump(_execute(run, RequestBatchItem(operation=number), payload), Tag.RESPONSE_PAYLOAD, V2_1)
+
+
+def _execute(run: _Run, item: RequestBatchItem, payload: Struct) -> Struct:
+    run.identity = authn.identify(run.peer)
+    responses = _carry_out(run, [item], payloads=[payload], failures=True)
+    response = responses[0].response_payload
+    if responses[0].result_status != ResultStatus.SUCCESS:
+        reason = responses[0].result_reason or ResultReason.GENERAL_FAILURE
+        message = responses[0].result_message or "the operation has not been completed"
+        raise KMIPError(reason, message, status=responses[0].result_status)
+    assert isinstance(response, Struct)
+    return response
+
+
+# A message.
+
+
+def _answer(run: _Run, message: RequestMessage) -> list[ResponseBatchItem]:
+    header = message.request_header
+    asked = header.protocol_version
+    run.version, exact = nearest(asked.protocol_version_major, asked.protocol_version_minor)
+    items = message.batch_item
+    try:
+        if not exact:
+            raise KMIPError(
+                ResultReason.UNSUPPORTED_PROTOCOL_VERSION,
+                f"protocol version {asked.protocol_version_major}.{asked.protocol_version_minor} is not supported",
+            )
+        if header.batch_count != len(items):
+            raise KMIPError(
+                ResultReason.INVALID_MESSAGE, f"Batch Count says {header.batch_count} where {len(items)} items follow"
+            )
+        if not items or len(items) > MAX_BATCH:
+            raise KMIPError(ResultReason.INVALID_MESSAGE, f"a message has 1 to {MAX_BATCH} batch items")
+        run.identity = authn.identify(run.peer, header.authentication)
+        responses = _deferred(run, items) if _may_defer(run, header) else _carry_out(run, items)
+    except KMIPError as exc:
+        audit_entry(run, None, exc.reason)
+        audit.writer.add(run.reads)
+        return [_failure(run, items[0] if len(items) == 1 else None, exc)]
+    except Exception:
+        logger.exception("a message could not be answered")
+        failure = KMIPError(ResultReason.GENERAL_FAILURE, FAULT)
+        return [_failure(run, items[0] if len(items) == 1 else None, failure)]
+    return responses
+
+
+def _carry_out(
+    run: _Run, items: list[RequestBatchItem], *, payloads: list[Struct] | None = None, failures: bool = False
+) -> list[ResponseBatchItem]:
+    """Carry out the items, in one transaction where any of them changes something.
+
+    With `failures` a failing item raises its `KMIPError` instead of becoming a response.
+    """
+    changing = any(item.operation in HANDLERS and HANDLERS[item.operation].changes for item in items)
+    if not changing:
+        responses = _items(run, items, payloads, failures, savepoints=False)
+        _check_size(run, responses)
+        audit.writer.add(run.reads)
+        return responses
+    _prepare(run, items, payloads)
+    for attempt in range(ATTEMPTS):
+        try:
+            responses = groups.run(lambda: _change(run, items, payloads, failures))
+        except Conflict:
+            if attempt + 1 < ATTEMPTS:
+                continue
+            raise
+        audit.writer.add(run.reads)
+        return responses
+    raise AssertionError("unreachable")
+
+
+def _change(
+    run: _Run, items: list[RequestBatchItem], payloads: list[Struct] | None, failures: bool
+) -> list[ResponseBatchItem]:
+    """Carry out the items of a message that changes something, in one transaction with the records of it."""
+    run.reads, run.changes = [], []
+    responses: list[ResponseBatchItem] = []
+    try:
+        with transaction.atomic():
+            responses = _items(run, items, payloads, failures, savepoints=len(items) > 1)
+            _check_size(run, responses)
+            if len(responses) == 1 and responses[0].result_status == ResultStatus.OPERATION_FAILED:
+                raise _Undo
+            if _undone(run, responses):
+                raise _Undo
+            audit.write(run.changes)
+    except _Undo:
+        # The work is gone; the record of it stays.
+        undone = [one._replace(result="Undone") for one in run.changes[:-1]]
+        audit.write([*undone, *run.changes[-1:]])
+    except KMIPError:
+        if run.changes:
+            audit.write(run.changes)
+        raise
+    return responses
+
+
+def _prepare(run: _Run, items: list[RequestBatchItem], payloads: list[Struct] | None) -> None:
+    """Let handlers do their slow work before the transaction; what fails here fails again in its turn."""
+    for position, item in enumerate(items):
+        handler = HANDLERS.get(item.operation)
+        if handler is None or handler.prepare is None or run.version < PAYLOADS[item.operation].since:
+            continue
+        assert run.identity is not None
+        call = Call(
+            item.operation, run.identity, run.peer, run.version, run.began // 1_000_000_000, Batch(), run.dialect
+        )
+        try:
+            payload = payloads[position] if payloads is not None else _payload(handler, item)
+            run.prepared[position] = handler.prepare(call, payload)
+        except KMIPError as exc:
+            run.prepared[position] = exc
+
+
+# Asynchronous processing (2.1, 9.1 and 9.2).
+
+
+def _may_defer(run: _Run, header: RequestHeader) -> bool:
+    """Whether the client accepts that its request is answered asynchronously; 1.x says so with a Boolean."""
+    indicator = header.asynchronous_indicator
+    return indicator is True or indicator in (AsynchronousIndicator.MANDATORY, AsynchronousIndicator.OPTIONAL)
+
+
+def _deferred(run: _Run, items: list[RequestBatchItem]) -> list[ResponseBatchItem]:
+    """Answer with correlation values where the client demands it or the work takes long, else at once."""
+    header = run.header
+    assert header is not None and run.identity is not None
+    later = [item for item in items if item.operation not in SYNCHRONOUS]
+    if header.asynchronous_indicator is not AsynchronousIndicator.MANDATORY:
+        wanted = len(later) > conf.current().jobs.large_batch or any(_takes_long(run, item) for item in later)
+        later = later if wanted else []
+    if not later:
+        return _carry_out(run, items)
+    context = {
+        "transport": run.peer.transport,
+        "address": run.peer.address,
+        "dialect": run.dialect,
+        "option": header.batch_error_continuation_option,
+    }
+    encoded = [(item.operation, ttlv.encode(dump(item, Tag.BATCH_ITEM, run.version))) for item in later]
+    with transaction.atomic():
+        correlations = iter(deferred.submit(run.identity, run.version, context, encoded))
+    responses: list[ResponseBatchItem] = []
+    for item in items:
+        if item.operation in SYNCHRONOUS:
+            responses += _carry_out(run, [item])
+            continue
+        responses.append(
+            ResponseBatchItem(
+                operation=item.operation,
+                unique_batch_item_id=item.unique_batch_item_id,
+                result_status=ResultStatus.OPERATION_PENDING,
+                asynchronous_correlation_value=next(correlations),
+            )
+        )
+    return responses
+
+
+def _takes_long(run: _Run, item: RequestBatchItem) -> bool:
+    handler = HANDLERS.get(item.operation)
+    if handler is None or handler.long is None:
+        return False
+    assert run.identity is not None
+    call = Call(item.operation, run.identity, run.peer, run.version, run.began // 1_000_000_000, Batch(), run.dialect)
+    try:
+        return handler.long(call, _payload(handler, item))
+    except KMIPError:
+        return False  # It fails in its turn, and soon.
+
+
+def _resume(work: deferred.Work) -> Callable[[], deferred.Results]:
+    """Prepare work that was deferred; what is returned carries it out in the transaction of its results."""
+    version, context = work.items[0].version, work.context
+    run = _Run(Peer(context["transport"], context["address"]), version, None, time.time_ns(), work.identity)
+    run.dialect = context["dialect"]
+    items = [RequestBatchItem.load(ttlv.decode(one.request)) for one in work.items]
+    run.header = RequestHeader(
+        protocol_version=protocol_version(version),
+        batch_error_continuation_option=context["option"]
+        and BatchErrorContinuationOption(context["option"]),
+        batch_count=len(items),
+    )
+    _prepare(run, items, None)
+
+    def carry_out() -> deferred.Results:
+        try:
+            with transaction.atomic():
+                responses = _change(run, items, None, failures=False)
+        except Exception as exc:
+            if isinstance(exc, (Conflict, DatabaseError)):
+                raise  # Another attempt may succeed.
+            logger.exception("deferred work failed")
+            responses = [_failure(run, item, KMIPError(ResultReason.GENERAL_FAILURE, FAULT)) for item in items]
+        audit.writer.add(run.reads)
+        skipped = KMIPError(ResultReason.GENERAL_FAILURE, "not carried out: an earlier item of the batch failed")
+        responses += [_failure(run, item, skipped) for item in items[len(responses) :]]
+        return [(one.result_status, ttlv.encode(dump(one, Tag.BATCH_ITEM, version))) for one in responses]
+
+    return carry_out
+
+
+deferred.use(_resume)
+
+
+def _undone(run: _Run, responses: list[ResponseBatchItem]) -> bool:
+    """Whether the message asked for Undo and an item failed; marks the items before it (2.1, 9.6)."""
+    option = run.header.batch_error_continuation_option if run.header is not None else None
+    if option != BatchErrorContinuationOption.UNDO:
+        return False
+    if responses[-1].result_status != ResultStatus.OPERATION_FAILED:
+        return False
+    for response in responses[:-1]:
+        response.result_status = ResultStatus.OPERATION_UNDONE
+    return True
+
+
+def _items(
+    run: _Run, items: list[RequestBatchItem], payloads: list[Struct] | None, failures: bool, *, savepoints: bool
+) -> list[ResponseBatchItem]:
+    header = run.header
+    option = header.batch_error_continuation_option if header is not None else None
+    goes_on = option == BatchErrorContinuationOption.CONTINUE
+    batch = Batch()
+    responses = []
+    for position, item in enumerate(items):
+        handler = HANDLERS.get(item.operation)
+        began = time.time_ns()
+        call: Call | None = None
+        try:
+            if handler is None or run.version < PAYLOADS[item.operation].since:
+                raise KMIPError(ResultReason.OPERATION_NOT_SUPPORTED, f"{item.operation} is not supported")
+            _check_extensions(item)
+            assert run.identity is not None
+            call = Call(item.operation, run.identity, run.peer, run.version, began // 1_000_000_000, batch, run.dialect)
+            payload = payloads[position] if payloads is not None else _payload(handler, item)
+            if position in run.prepared:
+                call.prepared = run.prepared[position]
+                if isinstance(call.prepared, KMIPError):
+                    raise call.prepared
+            if savepoints and handler.changes:
+                with transaction.atomic():
+                    result = handler.handle(call, payload)
+            else:
+                result = handler.handle(call, payload)
+            if isinstance(result, ResponseBatchItem):
+                # Poll answers as the operation that it asks about would have (2.1, 6.1.38).
+                response = result
+                response.unique_batch_item_id = item.unique_batch_item_id
+            else:
+                response = ResponseBatchItem(
+                    operation=item.operation,
+                    unique_batch_item_id=item.unique_batch_item_id,
+                    result_status=ResultStatus.SUCCESS,
+                    response_payload=result,
+                )
+            reason = None
+        except KMIPError as exc:
+            reason = exc.reason
+            response = _failure(run, item, exc)
+            error: KMIPError = exc
+        except (Conflict, DatabaseError):
+            raise
+        except SealingError as exc:
+            logger.error("sealing: %s", exc)
+            error = KMIPError(ResultReason.GENERAL_FAILURE, FAULT)
+            reason, response = error.reason, _failure(run, item, error)
+        except Exception:
+            logger.exception("operation %s failed", item.operation)
+            error = KMIPError(ResultReason.GENERAL_FAILURE, FAULT)
+            reason, response = error.reason, _failure(run, item, error)
+        audit_entry(run, item.operation, reason, call, began)
+        responses.append(response)
+        if reason is not None:
+            if failures:
+                raise error
+            if not goes_on:
+                break
+    return responses
+
+
+def _payload(handler: Handler, item: RequestBatchItem) -> Struct:
+    if item.request_payload is None:
+        return handler.request.load(Item(Tag.REQUEST_PAYLOAD, 1, []))
+    return handler.request.load(item.request_payload)
+
+
+def _check_extensions(item: RequestBatchItem) -> None:
+    for extension in item.message_extension:
+        if extension.criticality_indicator:
+            raise KMIPError(
+                ResultReason.UNKNOWN_MESSAGE_EXTENSION,
+                f"the message extension of {extension.vendor_identification} is critical and not known",
+            )
+
+
+def audit_entry(
+    run: _Run, number: Operation | None, reason: ResultReason | None, call: Call | None = None, began: int | None = None
+) -> None:
+    """Note how an item ended, for the record that goes with it."""
+    handler = HANDLERS.get(number) if number is not None else None
+    major, minor = divmod(run.version, 10)
+    one = audit.entry(
+        run.identity,
+        run.peer,
+        protocol=f"{major}.{minor}",
+        operation=str(number) if number is not None else "",
+        uid=call.touched[0] if call is not None and call.touched else "",
+        result="Success" if reason is None else "Failure",
+        reason="" if reason is None else str(reason),
+        since=run.began if began is None else began,
+    )
+    (run.changes if handler is not None and handler.changes else run.reads).append(one)
+
+
+def _failure(run: _Run, item: RequestBatchItem | None, error: KMIPError) -> ResponseBatchItem:
+    return ResponseBatchItem(
+        operation=item.operation if item is not None else None,
+        unique_batch_item_id=item.unique_batch_item_id if item is not None else None,
+        result_status=error.status,
+        result_reason=reason_in(error.reason, run.version),
+        result_message=error.message,
+    )
+
+
+def _encode(run: _Run, responses: list[ResponseBatchItem], encoding: str) -> bytes:
+    return ENCODINGS[encoding].encode(_response(run, responses), Tag.RESPONSE_MESSAGE, run.version)
+
+
+def _response(run: _Run, responses: list[ResponseBatchItem]) -> ResponseMessage:
+    header = run.header
+    return ResponseMessage(
+        response_header=ResponseHeader(
+            protocol_version=protocol_version(run.version),
+            time_stamp=run.began // 1_000_000_000,
+            client_correlation_value=header.client_correlation_value if header is not None else None,
+            batch_count=len(responses),
+        ),
+        batch_item=responses,
+    )
+
+
+def _check_size(run: _Run, responses: list[ResponseBatchItem]) -> None:
+    """Refuse an answer that is longer than the client takes; lengths are those of the binary encoding in all."""
+    header = run.header
+    limit = header.maximum_response_size if header is not None else None
+    if limit is None:
+        return
+    size = len(_encode(run, responses, "ttlv"))
+    if size > limit:
+        raise KMIPError(
+            ResultReason.RESPONSE_TOO_LARGE, f"the response has {size} bytes where Maximum Response Size is {limit}"
+        )
+
+
+def _version_of(data: bytes) -> Version:
+    """The version that a message which cannot be read seems to speak: where its header usually stands."""
+    if len(data) >= 56 and data[16:19] == b"\x42\x00\x69":
+        major = int.from_bytes(data[32:36], "big")
+        minor = int.from_bytes(data[48:52], "big")
+        return nearest(major, minor)[0]
+    return V1_4

@@ -1,0 +1,205 @@
+"""Operations that find and read objects: Locate, Check, Get, Export, Get Attributes, Get Attribute List."""
+
+from typing import Any
+
+from keystore import objects, policy, store
+from keystore.call import Call, operation
+from keystore.crypto import keys
+from keystore.store import Managed
+from kmip.attributes import BY_TAG, Attributes, Key, References, Vendor
+from kmip.enums import (
+    KeyFormatType,
+    ObjectGroupMember,
+    ObjectType,
+    Operation,
+    ResultReason,
+    State,
+    StorageStatusMask,
+)
+from kmip.errors import KMIPError
+from kmip.objects import FIELDS, KeyValue
+from kmip.payloads import (
+    CheckRequest,
+    CheckResponse,
+    ExportRequest,
+    ExportResponse,
+    GetAttributeListRequest,
+    GetAttributeListResponse,
+    GetAttributesRequest,
+    GetAttributesResponse,
+    GetRequest,
+    GetResponse,
+    LocateRequest,
+    LocateResponse,
+)
+from kmip.schema import Struct
+from kmip.tags import Tag
+
+#: MySQL's keyring sends it as an attribute (docs/divergences.md).
+_STATUS = Vendor("", "Storage Status Mask")
+
+
+@operation(Operation.LOCATE, changes=False)
+def locate(call: Call, request: LocateRequest) -> LocateResponse:
+    """Find objects that have all the given attributes, newest first (KMIP 2.1, 6.1.28)."""
+    asked = request.attributes if request.attributes is not None else Attributes()
+    mask = request.storage_status_mask
+    status = asked.pop(_STATUS, None)
+    if status is not None and mask is None:
+        mask = next(iter(status.values())).value
+    found = store.with_status(
+        policy.visible(call.identity),
+        StorageStatusMask.ON_LINE_STORAGE if mask is None else mask,
+    )
+    if request.object_group_member == ObjectGroupMember.GROUP_MEMBER_FRESH:
+        found = store.with_attribute(found, Tag.FRESH, [True], call.now)
+    for key, values in asked.items():
+        found = store.with_attribute(
+            found, key, list(values.values()), call.now, namespace=call.identity.namespace
+        )
+    total = None
+    offset = max(request.offset_items or 0, 0)
+    limit = request.maximum_items
+    if request.object_group_member == ObjectGroupMember.GROUP_MEMBER_DEFAULT:
+        # The default object of a group is its newest.
+        limit = 1 if limit is None else min(limit, 1)
+    uids = store.uids(found, offset, limit)
+    if limit is None and offset == 0:
+        total = len(uids)
+    elif len(uids) < (limit or 0) and (uids or offset == 0):
+        total = offset + len(uids)
+    else:
+        total = found.count()
+    if len(uids) == 1:
+        call.returns(uids[0])
+    else:
+        call.batch.placeholder = None
+        call.batch.returned += uids
+    return LocateResponse(located_items=total, unique_identifier=list(uids))
+
+
+@operation(Operation.CHECK, changes=False)
+def check(call: Call, request: CheckRequest) -> CheckResponse:
+    """Ask whether an object could be used so; what is not allowed comes back (KMIP 2.1, 6.1.7)."""
+    managed = call.live(request.unique_identifier)
+    attributes = managed.attributes
+    refused: dict[str, Any] = {}
+    limits = attributes.usage_limits
+    if request.usage_limits_count is not None and limits is not None:
+        left = managed.usage_remaining if managed.usage_remaining is not None else limits.usage_limits_count
+        if request.usage_limits_count > left:
+            raise KMIPError(ResultReason.USAGE_LIMIT_EXCEEDED, f"only {left} are left of the Usage Limits")
+    mask = request.cryptographic_usage_mask
+    if mask is not None and mask & ~(attributes.cryptographic_usage_mask or 0):
+        raise KMIPError(
+            ResultReason.INCOMPATIBLE_CRYPTOGRAPHIC_USAGE_MASK, "the object may not be used in all of these ways"
+        )
+    lease = request.lease_time
+    if lease is not None and lease > objects.LEASE_TIME:
+        refused["lease_time"] = objects.LEASE_TIME
+    call.batch.placeholder = managed.uid
+    return CheckResponse(unique_identifier=managed.uid, **refused)
+
+
+@operation(Operation.GET, changes=False)
+def get(call: Call, request: GetRequest) -> GetResponse:
+    """Give an object out (KMIP 2.1, 6.1.19)."""
+    managed = call.live(request.unique_identifier)
+    managed_object = given(call, managed, request)
+    if managed.columns.get("fresh"):
+        # The first Get takes an object's freshness (2.1, 4.24).
+        store.no_longer_fresh(managed.key)
+    call.batch.placeholder = managed.uid
+    return GetResponse(
+        object_type=managed.object_type,
+        unique_identifier=managed.uid,
+        **{FIELDS[managed.object_type]: managed_object},
+    )
+
+
+def given(call: Call, managed: Managed, request: GetRequest | ExportRequest) -> Struct:
+    """The object as Get and Export give it out."""
+    if managed.columns["sensitive"] and request.key_wrapping_specification is None:
+        raise KMIPError(ResultReason.SENSITIVE, "the object is sensitive: it leaves the server only wrapped")
+    if not managed.columns["extractable"]:
+        raise KMIPError(ResultReason.NOT_EXTRACTABLE, "the object may not leave the server")
+    if request.key_wrapping_specification is not None:
+        raise KMIPError(ResultReason.FEATURE_NOT_SUPPORTED, "wrapping is not supported")
+    managed_object: Struct = objects.decode(managed)
+    reformat(call, managed, managed_object, request)
+    return managed_object
+
+
+def reformat(call: Call, managed: Managed, managed_object: Struct, request: GetRequest | ExportRequest) -> None:
+    """Bring the Key Block of an object into the Key Format Type that was asked for."""
+    block = objects.key_block(managed_object)
+    wanted = request.key_format_type
+    if block is None:
+        own = objects.material_of(managed_object)[1]
+        if wanted is not None and wanted != own and managed.object_type != ObjectType.OPAQUE_OBJECT:
+            raise KMIPError(
+                ResultReason.KEY_FORMAT_TYPE_NOT_SUPPORTED, f"{managed.object_type} is given as {own}, not as {wanted}"
+            )
+        return
+    if block.key_wrapping_data is not None:
+        if wanted is not None and wanted != block.key_format_type:
+            raise KMIPError(ResultReason.KEY_FORMAT_TYPE_NOT_SUPPORTED, "a wrapped key stays in its format")
+        return
+    value = block.key_value
+    if wanted is None or not isinstance(value, KeyValue):
+        return
+    if wanted == block.key_format_type and request.key_compression_type is None:
+        return
+    value.key_material = keys.convert(
+        managed.object_type,
+        value.key_material,  # type: ignore[arg-type] - an unknown structure is refused by convert
+        block.key_format_type,
+        wanted,
+        algorithm=block.cryptographic_algorithm,
+        compression=request.key_compression_type,
+    )
+    block.key_format_type = wanted
+    block.key_compression_type = request.key_compression_type
+
+
+@operation(Operation.EXPORT, changes=False)
+def export(call: Call, request: ExportRequest) -> ExportResponse:
+    """Give an object out with all its attributes (KMIP 2.1, 6.1.18)."""
+    managed = call.object(request.unique_identifier)
+    attributes = shown(managed)
+    result = ExportResponse(object_type=managed.object_type, unique_identifier=managed.uid, attributes=attributes)
+    if managed.blob is not None:
+        setattr(result, FIELDS[managed.object_type], given(call, managed, request))
+    return result
+
+
+def shown(managed: Managed) -> Attributes:
+    """The attributes as a client sees them."""
+    attributes = managed.attributes.copy()
+    if managed.usage_remaining is not None and attributes.usage_limits is not None:
+        attributes.usage_limits.usage_limits_count = managed.usage_remaining
+    return attributes
+
+
+@operation(Operation.GET_ATTRIBUTES, changes=False)
+def get_attributes(call: Call, request: GetAttributesRequest) -> GetAttributesResponse:
+    """Give the attributes that were named and exist, or all (KMIP 2.1, 6.1.20)."""
+    managed = call.object(request.unique_identifier)
+    attributes = shown(managed)
+    names = request.attribute_reference
+    if names:
+        attributes = attributes.only(dict.fromkeys(names))
+    call.batch.placeholder = managed.uid
+    return GetAttributesResponse(unique_identifier=managed.uid, attributes=attributes)
+
+
+@operation(Operation.GET_ATTRIBUTE_LIST, changes=False)
+def get_attribute_list(call: Call, request: GetAttributeListRequest) -> GetAttributeListResponse:
+    """Name the attributes that an object has (KMIP 2.1, 6.1.21)."""
+    managed = call.object(request.unique_identifier)
+    names: list[Key] = list(shown(managed))
+    call.batch.placeholder = managed.uid
+    return GetAttributeListResponse(unique_identifier=managed.uid, attribute_reference=References(names))
+
+
+__all__ = ["BY_TAG", "KeyFormatType", "State", "given", "shown"]

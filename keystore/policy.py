@@ -1,0 +1,84 @@
+"""What an identity may do. An object that may not be used in any way answers as one that does not exist.
+
+Three questions, in this order: does a role allow the operation at all (`check`), does the object exist for the identity
+(`may_see`), may it do this with the object (`may`). The owner may do everything that its roles allow, others what they
+were granted, and some roles reach every object of the namespace.
+"""
+
+from typing import Any, Final
+
+from django.db.models import QuerySet
+
+from keystore import conf, roles, store
+from keystore.authn import Identity
+from keystore.models import ManagedObject
+from keystore.store import Managed
+from kmip.enums import ObjectType, Operation, ResultReason
+from kmip.errors import KMIPError
+
+#: What operations make whose request does not say so.
+_MAKES: Final[dict[Operation, tuple[ObjectType, ...]]] = {
+    Operation.CREATE_KEY_PAIR: (ObjectType.PRIVATE_KEY, ObjectType.PUBLIC_KEY),
+    Operation.CERTIFY: (ObjectType.CERTIFICATE,),
+    Operation.CREATE_SPLIT_KEY: (ObjectType.SPLIT_KEY,),
+}
+_GET: Final = 1 << Operation.GET
+_USES: Final = roles.bits(roles.USES)
+
+
+def check(identity: Identity, operation: Operation, payload: Any) -> None:
+    """Raise `KMIPError` where no role of the identity allows the operation, or what it would make."""
+    if not identity.operations >> operation & 1:
+        raise KMIPError(ResultReason.PERMISSION_DENIED, f"no role of the user allows {operation}")
+    if not identity.typed:
+        return
+    made = _MAKES.get(operation)
+    if made is None:
+        named = getattr(payload, "object_type", None)
+        made = () if named is None else (named,)
+    for object_type in made:
+        if not identity.allowed(object_type)[0] >> operation & 1:
+            raise KMIPError(ResultReason.PERMISSION_DENIED, f"no role of the user allows {operation} of {object_type}")
+
+
+def rights(identity: Identity, managed: Managed) -> int:
+    """The operations that an identity may carry out on an object; none where it does not exist for the identity."""
+    if managed.namespace != identity.namespace:
+        return 0
+    given = -1 if managed.owner == identity.username else managed.rights
+    if given & _GET and given > 0 and conf.current().access.get_implies_use:
+        given |= _USES
+    own, everywhere = (
+        identity.allowed(managed.object_type) if identity.typed else (identity.operations, identity.everywhere)
+    )
+    return (given & own | everywhere) & identity.reach(managed)
+
+
+def may_see(identity: Identity, managed: Managed) -> bool:
+    """Whether the object exists for this identity."""
+    return rights(identity, managed) != 0
+
+
+def may(identity: Identity, operation: Operation, managed: Managed) -> bool:
+    """Whether an identity that sees the object may do this with it."""
+    return bool(rights(identity, managed) >> operation & 1)
+
+
+def visible(identity: Identity) -> QuerySet[ManagedObject]:
+    """The objects that exist for an identity, newest first."""
+    return identity.confine(_visible(identity))  # type: ignore[no-any-return]
+
+
+def _visible(identity: Identity) -> QuerySet[ManagedObject]:
+    if not identity.typed:
+        if identity.everywhere:
+            return store.objects_in(identity.namespace)
+        return store.visible(identity, operations=identity.operations)
+    own, everywhere = set(), set()
+    for object_type in ObjectType:
+        mine, all_ = identity.allowed(object_type)
+        if all_:
+            everywhere.add(int(object_type))
+        elif mine:
+            own.add(int(object_type))
+    return store.visible(identity, operations=identity.operations, types=own, everywhere=everywhere)

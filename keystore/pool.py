@@ -1,0 +1,65 @@
+"""Database connections lent to a thread for one request, so that idle clients hold none.
+
+Django ties a connection to its thread; with a thread for each client that would be one for each idle client too."""
+
+import threading
+import time
+from typing import Any
+
+from django.db import DEFAULT_DB_ALIAS, connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+# A connection that rested longer is tried before it is used: the database may have been restarted meanwhile.
+RESTED = 5.0
+
+
+class Pool:
+    """At most `size` connections; a request that finds none free waits for one."""
+
+    def __init__(self, size: int) -> None:
+        self._free: list[tuple[BaseDatabaseWrapper, float]] = []
+        self._left = size
+        self._waiting = 0
+        self._changed = threading.Condition()
+
+    def lend(self) -> BaseDatabaseWrapper:
+        """Give the calling thread a connection, which Django finds as the default one until it is returned."""
+        try:
+            wrapper, since = self._free.pop()
+        except IndexError:
+            wrapper, since = self._more()
+        if time.monotonic() - since > RESTED:
+            wrapper.health_check_done = False  # type: ignore[attr-defined] # missing from the stubs
+        connections[DEFAULT_DB_ALIAS] = wrapper
+        return wrapper
+
+    def take_back(self, wrapper: BaseDatabaseWrapper) -> None:
+        """Keep the connection for the next request, without what a failed one may have left in it."""
+        if wrapper.errors_occurred or wrapper.in_atomic_block or not wrapper.autocommit:
+            wrapper.close_if_unusable_or_obsolete()
+        self._free.append((wrapper, time.monotonic()))
+        if self._waiting:
+            with self._changed:
+                self._changed.notify()
+
+    def _more(self) -> tuple[BaseDatabaseWrapper, float]:
+        """A new connection while there may be more, else the next that is returned."""
+        with self._changed:
+            self._waiting += 1
+            try:
+                while not self._free and not self._left:
+                    # The pause covers a return that came between looking and waiting.
+                    self._changed.wait(0.05)
+                if self._free:
+                    return self._free.pop()
+                self._left -= 1
+            finally:
+                self._waiting -= 1
+        wrapper: Any = connections.create_connection(DEFAULT_DB_ALIAS)
+        wrapper.inc_thread_sharing()
+        return wrapper, time.monotonic()
+
+    def close(self) -> None:
+        """Close the connections that are not lent."""
+        while self._free:
+            self._free.pop()[0].close()

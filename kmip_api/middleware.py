@@ -1,0 +1,54 @@
+"""What is decided before any view: which paths are for machines, and what a page may load."""
+
+from collections.abc import Callable
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
+
+from kmip_api import views
+
+Handler = Callable[[HttpRequest], HttpResponseBase]
+
+# Sessions, CSRF tokens, languages and messages are for people, and cost more than a KMIP request.
+MACHINE_PATHS: dict[str, Handler] = {"/kmip": views.kmip, "/kmip/2_1": views.kmip_2_1}
+
+CONTENT_SECURITY_POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self' data:",
+        "font-src 'self'",
+        "connect-src 'self'",
+        "form-action 'self'",
+        "base-uri 'none'",
+        "frame-ancestors 'none'",
+    )
+)
+
+
+def machine_paths_first(get_response: Handler) -> Handler:
+    """Answer the KMIP paths without the middleware that follows."""
+    checks_host = "*" not in settings.ALLOWED_HOSTS
+
+    def middleware(request: HttpRequest) -> HttpResponseBase:
+        view = MACHINE_PATHS.get(request.path_info)
+        if view is None:
+            return get_response(request)
+        if checks_host:
+            request.get_host()  # Raises for names that are not ours: a web page must not reach loopback by its own.
+        return view(request)
+
+    return middleware
+
+
+def content_security_policy(get_response: Handler) -> Handler:
+    """Let pages load only what this server sends."""
+
+    def middleware(request: HttpRequest) -> HttpResponseBase:
+        response = get_response(request)
+        if isinstance(response, HttpResponse):
+            response.headers.setdefault("Content-Security-Policy", CONTENT_SECURITY_POLICY)
+        return response
+
+    return middleware

@@ -1,0 +1,9 @@
+"""The app's name."""
+
+from django.apps import AppConfig
+
+
+class KmipSocketConfig(AppConfig):
+    """KMIP over TLS."""
+
+    name = "kmip_socket"

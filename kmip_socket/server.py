@@ -1,0 +1,344 @@
+"""KMIP over TLS: accepts connections, reads whole messages, sends the engine's answers.
+
+A connection is a thread, which also does the handshake. Sockets stay blocking, because a timeout in Python costs two
+system calls a request; instead each connection carries a deadline, and the accepting thread cuts off those that are
+over theirs. What a message means is the engine's business."""
+
+import contextlib
+import logging
+import mmap
+import os
+import selectors
+import signal
+import socket
+import ssl
+import struct
+import threading
+import time
+import zlib
+from collections.abc import Callable
+from typing import Protocol
+
+from django.db import connections as databases
+
+from keystore import checks, conf, revocation, supervisor, tls
+from keystore.authn import Peer
+from keystore.conf import Config
+from keystore.pool import Pool
+from kmip.errors import KMIPError
+from kmip.ttlv import Reader
+
+log = logging.getLogger(__name__)
+
+READ_SIZE = 65536  # One TLS record is at most 16 KiB; a message mostly comes in one.
+STACK_SIZE = 512 * 1024  # Address space; what is touched counts, some 8 KiB for an idle thread.
+TICK = 1.0  # How late a deadline may be noticed.
+NEVER = float("inf")
+LINGER = 2.0  # How long a client may go on sending what nobody reads any more, so that it sees the answer.
+
+
+class Engine(Protocol):
+    """What answers: messages, and errors that kept a message from being one."""
+
+    def handle(self, data: bytes, peer: Peer) -> bytes:
+        """The response to a request."""
+
+    def refusal(self, error: KMIPError) -> bytes:
+        """The response to bytes that are no request."""
+
+
+class Ledger:
+    """Open connections of all KMIP processes, counted in memory that they share: in total and by address.
+
+    Addresses share a cell with one in 4096 others, which only makes the limit stricter for both."""
+
+    CELLS = 4096
+
+    def __init__(self, processes: int) -> None:
+        self._row = (self.CELLS + 1) * 4
+        self._memory = mmap.mmap(-1, processes * self._row)
+        self._processes = processes
+        self._lock = threading.Lock()
+
+    def reset(self, process: int) -> None:
+        """Forget what a process counted that is no more."""
+        start = process * self._row
+        self._memory[start : start + self._row] = bytes(self._row)
+
+    def change(self, process: int, address: str, by: int) -> tuple[int, int]:
+        """Count a connection of a process in or out; all connections, and those from the address."""
+        cell = 1 + zlib.crc32(address.encode()) % self.CELLS
+        with self._lock:
+            return self._add(process, 0, by), self._add(process, cell, by)
+
+    def _add(self, process: int, cell: int, by: int) -> int:
+        memory, offset = self._memory, cell * 4
+        mine = process * self._row + offset
+        struct.pack_into("=i", memory, mine, struct.unpack_from("=i", memory, mine)[0] + by)
+        return sum(struct.unpack_from("=i", memory, row * self._row + offset)[0] for row in range(self._processes))
+
+
+class Server:
+    """One KMIP process on a listening socket that others may accept from as well."""
+
+    def __init__(
+        self,
+        listener: socket.socket,
+        config: Config,
+        engine: Engine,
+        *,
+        context: ssl.SSLContext | None = None,
+        ledger: Ledger | None = None,
+        process: int = 0,
+    ) -> None:
+        self.listener, self.engine, self.settings = listener, engine, config.socket_server
+        self.grace = config.server.shutdown_grace
+        self.context = context or tls.server_context(config, "kmip")
+        self.ledger, self.process = ledger or Ledger(1), process
+        self.ledger.reset(process)
+        self.pool = Pool(config.db.pool_size)
+        self.draining = False
+        self._stamps = revocation.stamps(config)
+        self.connections: set[Connection] = set()
+        self._actions: list[Callable[[], None]] = []
+        self._wake_reader, self._wake_writer = socket.socketpair()
+        self._wake_reader.setblocking(False)
+        self._wake_writer.setblocking(False)
+
+    # From other threads and from signal handlers.
+
+    def drain(self) -> None:
+        """Take no more connections, answer the requests in hand, close the others, and let `serve` return."""
+        self._later(self._begin_draining)
+
+    def reload(self) -> None:
+        """Use the certificates and CAs that the configuration now names for connections yet to come."""
+        self._later(self._reload)
+
+    def _later(self, action: Callable[[], None]) -> None:
+        self._actions.append(action)
+        with contextlib.suppress(OSError):  # Full, and so awake already; or closed, and all is over.
+            self._wake_writer.send(b"\0")
+
+    # The accepting thread.
+
+    def serve(self) -> None:
+        """Accept and watch connections until drained."""
+        threading.stack_size(STACK_SIZE)
+        self.listener.setblocking(False)
+        settings = self.settings
+        shortest = min(
+            settings.handshake_timeout, settings.idle_timeout, settings.message_timeout, settings.send_timeout
+        )
+        tick = min(TICK, shortest / 4)
+        next_sweep = time.monotonic() + tick
+        supervisor.report_ready()
+        with selectors.DefaultSelector() as selector:
+            selector.register(self.listener, selectors.EVENT_READ, self._accept)
+            selector.register(self._wake_reader, selectors.EVENT_READ, self._wake)
+            while not self.draining:
+                for key, _ in selector.select(max(0.0, next_sweep - time.monotonic())):
+                    key.data()
+                if time.monotonic() >= next_sweep:
+                    self._sweep()
+                    supervisor.pulse.beat()
+                    next_sweep = time.monotonic() + tick
+        self._finish()
+
+    def _wake(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            self._wake_reader.recv(64)
+        while self._actions:
+            self._actions.pop(0)()
+
+    def _begin_draining(self) -> None:
+        self.draining = True
+
+    def _reload(self) -> None:
+        try:
+            self.context = tls.server_context(conf.reload(), "kmip")
+        except conf.ConfigError as error:
+            log.error("certificates not reloaded: %s", error)
+        else:
+            log.info("certificates reloaded")
+
+    def _accept(self) -> None:
+        try:
+            connection, address = self.listener.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            return  # Another process was quicker, or the client gave up.
+        except OSError as exc:
+            log.error("cannot accept connections: %s", exc.strerror)
+            time.sleep(0.1)  # Out of file descriptors: the connection stays in the queue, and so would this loop.
+            return
+        total, here = self.ledger.change(self.process, address[0], +1)
+        if total > self.settings.max_connections or here > self.settings.max_connections_per_address:
+            log.warning("connection from %s refused: %d open, %d of them from there", address[0], total - 1, here - 1)
+            self._forget(connection, address[0])
+            return
+        client = Connection(self, connection, address[0])
+        self.connections.add(client)
+        try:
+            threading.Thread(target=client.run, name=f"kmip {address[0]}", daemon=True).start()
+        except RuntimeError as exc:
+            log.error("connection from %s refused: %s", address[0], exc)
+            self.connections.discard(client)
+            self._forget(connection, address[0])
+
+    def _forget(self, connection: socket.socket, address: str) -> None:
+        connection.close()
+        self.ledger.change(self.process, address, -1)
+
+    def left(self, client: "Connection") -> None:
+        """Stop watching a connection that its thread has closed."""
+        self.connections.discard(client)
+        self.ledger.change(self.process, client.address, -1)
+
+    def _sweep(self) -> None:
+        """Cut off the connections that are over their deadline; notice changed CAs and revocation lists."""
+        stamps = revocation.stamps(conf.current())
+        if stamps != self._stamps:
+            self._stamps = stamps
+            self._reload()
+        now = time.monotonic()
+        for client in list(self.connections):
+            if client.deadline < now:
+                client.cut(socket.SHUT_RD if client.idle else socket.SHUT_RDWR)
+
+    def _finish(self) -> None:
+        """Wait for requests in hand, at most the grace period, while idle connections are closed."""
+        self.listener.close()
+        end = time.monotonic() + self.grace
+        while self.connections and time.monotonic() < end:
+            for client in list(self.connections):
+                if client.idle:
+                    client.cut(socket.SHUT_RD)
+            time.sleep(0.02)
+        for client in list(self.connections):
+            client.cut(socket.SHUT_RDWR)
+        self.pool.close()
+        self._wake_reader.close()
+        self._wake_writer.close()
+
+
+class Connection:
+    """One client, in its own thread."""
+
+    __slots__ = ("address", "deadline", "idle", "server", "stream")
+
+    def __init__(self, server: Server, connection: socket.socket, address: str) -> None:
+        self.server, self.stream, self.address = server, connection, address
+        self.deadline = time.monotonic() + server.settings.handshake_timeout
+        self.idle = False
+
+    def cut(self, how: int) -> None:
+        """End the connection from outside its thread, which then reads an end of file or fails to write."""
+        with contextlib.suppress(OSError):
+            socket.socket.shutdown(self.stream, how)  # SSLSocket's own would drop the TLS state under the thread.
+
+    def run(self) -> None:
+        """Serve the client until it or the server has had enough."""
+        try:
+            self.stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self.stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            self.stream = connection = self.server.context.wrap_socket(
+                self.stream, server_side=True, do_handshake_on_connect=False
+            )
+            certificate = tls.handshake(connection)
+            self._serve(connection, Peer("kmip", self.address, certificate, chain=tls.chain(connection)))
+            self._close(connection)
+        except tls.HandshakeFailed as exc:
+            level = logging.DEBUG if exc.probe else logging.WARNING
+            log.log(level, "handshake with %s failed: %s", self.address, exc.reason)
+        except OSError as exc:
+            log.debug("connection with %s lost: %s", self.address, exc)
+        finally:
+            self.stream.close()
+            self.server.left(self)
+
+    def _serve(self, connection: ssl.SSLSocket, peer: Peer) -> None:
+        """Answer messages in the order in which they come."""
+        server, settings, clock = self.server, self.server.settings, time.monotonic
+        handle, lend, take_back = server.engine.handle, server.pool.lend, server.pool.take_back
+        reader = Reader(settings.max_message_size)
+        begun = False
+        while True:
+            try:
+                message = reader.next()
+            except KMIPError as error:
+                log.info("%s sent no request: %s", self.address, error)
+                self._refuse(connection, server.engine.refusal(error))
+                return
+            if message is None:
+                if not reader:
+                    begun, self.deadline, self.idle = False, clock() + settings.idle_timeout, True
+                    if server.draining:
+                        return
+                elif not begun:
+                    begun, self.deadline = True, clock() + settings.message_timeout
+                data = connection.recv(READ_SIZE)
+                self.idle = False
+                if not data:
+                    return
+                reader.feed(data)
+                continue
+            self.deadline = NEVER
+            database = lend()
+            try:
+                answer = handle(message, peer)
+            finally:
+                take_back(database)
+            self.deadline = clock() + settings.send_timeout
+            connection.sendall(answer)
+            begun = False
+
+    def _refuse(self, connection: ssl.SSLSocket, answer: bytes) -> None:
+        """Send a last answer to a client that may still be sending."""
+        self.deadline = time.monotonic() + LINGER
+        connection.sendall(answer)
+        self._close(connection)
+        # Closing with unread data would reset the connection, and the client might lose the answer.
+        raw = socket.socket(fileno=os.dup(connection.fileno()))
+        with raw:
+            raw.setblocking(True)
+            raw.shutdown(socket.SHUT_WR)
+            while raw.recv(READ_SIZE):
+                pass
+
+    def _close(self, connection: ssl.SSLSocket) -> None:
+        """Say goodbye in TLS without waiting for the client to do so."""
+        with contextlib.suppress(OSError, ValueError):
+            connection.setblocking(False)
+            connection.unwrap()
+
+
+def run(server: Server) -> None:
+    """Serve in the main thread of a process, with TERM to drain and HUP to reload."""
+    signal.signal(signal.SIGTERM, lambda *_: server.drain())
+    signal.signal(signal.SIGHUP, lambda *_: server.reload())
+    server.serve()
+    databases.close_all()
+
+
+def children(config: Config) -> list[supervisor.Child]:
+    """The KMIP processes; none, and a line that says why, if the configuration does not ask for them."""
+    if not checks.wants_kmip(config):
+        log.info("KMIP listener not started: %s", checks.kmip_missing(config) or "socket_server_start is false")
+        return []
+    from keystore import engine  # Not before it is needed: it brings every table of the protocol.
+
+    settings = config.socket_server
+    listener = supervisor.bind(
+        config, "socket_server.socket_server_port", settings.socket_server_hostname, settings.socket_server_port
+    )
+    count = conf.processes(settings.workers)
+    # Made once, before the fork: the processes share the keys of session tickets and the count of connections.
+    context, ledger = tls.server_context(config, "kmip"), Ledger(count)
+
+    def child(process: int) -> supervisor.Child:
+        def serve() -> None:
+            run(Server(listener, config, engine, context=context, ledger=ledger, process=process))
+
+        return supervisor.Child(f"kmip-{process}", serve)
+
+    return [child(process) for process in range(count)]

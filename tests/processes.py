@@ -1,0 +1,127 @@
+"""Starting the real server for a test, and finding out where it listens."""
+
+import os
+import re
+import secrets
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+MANAGE = Path(__file__).resolve().parent.parent / "manage.py"
+START_TIMEOUT = 60
+
+
+def until(condition: Callable[[], object], what: str = "condition", timeout: float = 20) -> object:
+    """Wait for a condition; its value."""
+    end = time.monotonic() + timeout
+    while time.monotonic() < end:
+        if value := condition():
+            return value
+        time.sleep(0.02)
+    raise AssertionError(f"not within {timeout} s: {what}")
+
+
+def environment(folder: Path, settings: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a process whose files are all in the folder."""
+    root_key = folder / "root.key"
+    if not root_key.exists():
+        root_key.write_text(secrets.token_hex(32) + "\n")
+        root_key.chmod(0o600)
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("KMS_", "DJANGO_"))}
+    own = {
+        "KMS_SQLITE_PATH": str(folder),
+        "KMS_ROOT_KEY_FILE": str(root_key),
+        "KMS_PORT": "0",
+        "KMS_SOCKET_SERVER_PORT": "0",
+        "KMS_HTTP_WORKERS": "1",
+        "KMS_SOCKET_SERVER_WORKERS": "1",
+    }
+    return kept | own | settings
+
+
+def manage(folder: Path, *arguments: str, timeout: float = 60, **settings: str) -> subprocess.CompletedProcess[str]:
+    """Run a management command to its end."""
+    command = [sys.executable, str(MANAGE), *arguments]
+    return subprocess.run(
+        command, cwd=folder, env=environment(folder, settings), capture_output=True, text=True, timeout=timeout
+    )
+
+
+class Running:
+    """A started server; used as a context manager, it is stopped at the end."""
+
+    def __init__(self, folder: Path, *arguments: str, command: list[str] | None = None, **settings: str) -> None:
+        arguments = arguments or ("runkms", "--migrate")
+        self.process = subprocess.Popen(
+            command or [sys.executable, str(MANAGE), *arguments],
+            cwd=folder,
+            env=environment(folder, settings),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.out: list[str] = []
+        self.err: list[str] = []
+        for stream, lines in ((self.process.stdout, self.out), (self.process.stderr, self.err)):
+            threading.Thread(target=self._copy, args=(stream, lines), daemon=True).start()
+
+    @staticmethod
+    def _copy(stream, lines: list[str]) -> None:
+        with stream:
+            for line in stream:
+                lines.append(line.rstrip("\n"))
+
+    def _find(self, pattern: str) -> str:
+        def look() -> str | None:
+            match = re.search(pattern, "\n".join(self.out))
+            assert match or self.process.poll() is None, "\n".join(self.err)
+            return match and match[1]
+
+        return str(until(look, f"{pattern} in the output", START_TIMEOUT))
+
+    @property
+    def http_port(self) -> int:
+        return int(self._find(r"HTTPS? on [\w.:]+:(\d+)"))
+
+    @property
+    def kmip_port(self) -> int:
+        return int(self._find(r"KMIP on [\w.:]+:(\d+)"))
+
+    def logged(self, text: str) -> None:
+        """Wait until a line on standard error holds the text."""
+        until(lambda: any(text in line for line in self.err), f"{text!r} in {self.err}")
+
+    def children(self) -> list[int]:
+        """Every process below this one."""
+        found, queue = [], [self.process.pid]
+        while queue:
+            tasks = Path(f"/proc/{queue.pop()}/task")
+            for listing in tasks.glob("*/children"):
+                try:
+                    below = [int(pid) for pid in listing.read_text().split()]
+                except OSError:
+                    continue
+                found += below
+                queue += below
+        return found
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Send a signal, and wait for the end; the exit status."""
+        self.process.send_signal(number)
+        return self.process.wait(30)
+
+    def __enter__(self) -> "Running":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(30)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()

@@ -1,0 +1,1 @@
+"""People to the engine: the console at /ui. What an operation means is the engine's business."""

@@ -1,0 +1,16 @@
+"""The pages of the console, one module each; a page is a form over payloads and a template."""
+
+from collections.abc import Callable
+
+from django.http import HttpResponse
+
+Route = tuple[str, Callable[..., HttpResponse], str]
+
+
+def routes() -> list[Route]:
+    """Path, view and name of every page."""
+    from ui.pages import create, home, object
+
+    return [*home.ROUTES, *create.ROUTES, *object.ROUTES]
+
+

@@ -1,0 +1,249 @@
+"""The page of one object: everything known about it, and what can be done with it."""
+
+import time
+from typing import Any, NamedTuple
+
+from django import forms
+from django.contrib import messages
+from django.contrib.auth import authenticate
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.utils.translation import gettext as _t
+from django.utils.translation import gettext_lazy as _
+
+from keystore import audit, objects, store
+from keystore.store import Managed
+from kmip.attributes import Attributes
+from kmip.enums import ObjectType, Operation
+from kmip.errors import KMIPError
+from kmip.objects import FIELDS
+from kmip.payloads import ExportRequest, GetAttributesRequest, GetRequest
+from kmip.tags import Tag
+from ui import certificate, describe, lifecycle, session
+from ui.objects import address_of, name_of, tags_of, uid_of
+from ui.pages import Route
+from ui.site import site
+from ui.words import LINKS, label
+
+#: How many audit records the page shows; the audit page has the rest.
+TRAIL = 20
+
+SLUGS = {operation.name.lower().replace("_", "-"): operation for operation in lifecycle.FORMS if operation in lifecycle.OFFERED}
+
+
+class Event(NamedTuple):
+    """One date of the timeline."""
+
+    title: str
+    seconds: int
+    moment: str
+    coming: bool
+    now: bool = False
+
+
+_DATES = (
+    (Tag.ORIGINAL_CREATION_DATE, _("Made")),
+    (Tag.INITIAL_DATE, _("Stored here")),
+    (Tag.ACTIVATION_DATE, _("Activation")),
+    (Tag.PROCESS_START_DATE, _("Processing starts")),
+    (Tag.PROTECT_STOP_DATE, _("Protecting stops")),
+    (Tag.DEACTIVATION_DATE, _("Deactivation")),
+    (Tag.COMPROMISE_OCCURRENCE_DATE, _("Thought compromised since")),
+    (Tag.COMPROMISE_DATE, _("Compromise reported")),
+    (Tag.DESTROY_DATE, _("Destroyed")),
+    (Tag.ARCHIVE_DATE, _("Archived")),
+    (Tag.ROTATE_DATE, _("Rotated")),
+)
+
+
+def timeline(attributes: Attributes, now: int) -> list[Event]:
+    """The dates of an object in order, today among them."""
+    found = []
+    for tag, title in _DATES:
+        seconds = attributes.first(tag)
+        if seconds is not None:
+            found.append(Event(str(title), seconds, describe.moment(seconds), seconds > now))
+    if attributes.rotate_interval and attributes.rotate_automatic is not False:
+        last = attributes.first(Tag.ROTATE_DATE) or attributes.first(Tag.INITIAL_DATE)
+        if last is not None:
+            due = last + attributes.rotate_interval
+            found.append(Event(_t("Due for rotation"), due, describe.moment(due), due > now))
+    found.append(Event(_t("Now"), now, describe.moment(now), False, True))
+    return sorted(found, key=lambda event: (event.seconds, event.now))
+
+
+class Node(NamedTuple):
+    """One linked object in the drawing; `y` is where it stands."""
+
+    relation: str
+    uid: str
+    name: str
+    state: str
+    address: str
+    y: int
+
+
+ROW = 64  # Height of a linked object in the drawing.
+
+
+def links(request: HttpRequest, attributes: Attributes) -> list[Node]:
+    """The linked objects, with what the person may know of them."""
+    pairs = [(link.link_type, str(link.linked_object_identifier)) for link in attributes.link]
+    now = int(time.time())
+    known = {
+        managed.uid: managed for managed in store.fetch_all(session.visible(request).filter(uid__in=[u for _, u in pairs]), now)
+    }
+    nodes = []
+    for number, (kind, uid) in enumerate(pairs):
+        managed = known.get(uid)
+        nodes.append(
+            Node(
+                str(LINKS.get(kind, kind)),
+                uid,
+                name_of(managed.attributes) if managed else "",
+                label(managed.state) if managed else "",
+                address_of(uid) if managed else "",
+                ROW * (number + 1),
+            )
+        )
+    return nodes
+
+
+def known(request: HttpRequest, key: str) -> Managed:
+    """The object of a page's address; nobody learns of one that is not theirs to see."""
+    managed = session.managed(request, uid_of(key))
+    if managed is None:
+        raise Http404
+    return managed
+
+
+def show(request: HttpRequest, key: str) -> HttpResponse:
+    """Everything known about an object."""
+    managed = known(request, key)
+    uid = managed.uid
+    attributes = session.carry_out(request, Operation.GET_ATTRIBUTES, GetAttributesRequest(unique_identifier=uid)).attributes
+    now = int(time.time())
+    nodes = links(request, attributes)
+    actions = [
+        (operation, lifecycle.TITLES[operation], slug_of(operation), lifecycle.plan(request, operation, managed))
+        for operation in lifecycle.offered(managed)
+    ]
+    context = {
+        "title": name_of(attributes) or uid,
+        "section": "objects",
+        "uid": uid,
+        "address": address_of(uid),
+        "key": key,
+        "managed": managed,
+        "type": label(managed.object_type),
+        "state": label(managed.state),
+        "state_key": managed.state.spelling,
+        "tags": tags_of(attributes),
+        "sections": describe.sections(attributes),
+        "timeline": timeline(attributes, now),
+        "links": nodes,
+        "links_height": ROW * (len(nodes) + 1),
+        "possible": [one for one in actions if one[3].possible],
+        "impossible": [one for one in actions if not one[3].possible],
+        "certificate": _certificate(request, managed),
+        "trail": audit.trail(uid, TRAIL),
+    }
+    return site.page(request, "ui/object.html", context)
+
+
+def _certificate(request: HttpRequest, managed: Managed) -> Any:
+    """What a certificate says; nothing for other objects, or where it may not be read."""
+    if managed.object_type != ObjectType.CERTIFICATE or managed.blob is None:
+        return None
+    try:
+        # Export, because Get would take the object's freshness.
+        given = session.carry_out(request, Operation.EXPORT, ExportRequest(unique_identifier=managed.uid))
+    except KMIPError:
+        return None
+    return certificate.decoded(given.certificate.certificate_value)
+
+
+def slug_of(operation: Operation) -> str:
+    """An operation as a segment of a path."""
+    return operation.name.lower().replace("_", "-")
+
+
+def act(request: HttpRequest, key: str, slug: str) -> HttpResponse:
+    """Ask what an operation needs to know, and carry it out."""
+    operation = SLUGS.get(slug)
+    if operation is None:
+        raise Http404
+    managed = known(request, key)
+    plan = lifecycle.plan(request, operation, managed)
+    form = lifecycle.FORMS[operation](request.POST or None)
+    if request.method == "POST" and form.is_valid():
+        answer = session.attempt(request, operation, form.payload(managed.uid))
+        if answer is not None:
+            messages.success(request, _t("%(action)s: done.") % {"action": lifecycle.TITLES[operation]})
+        new = getattr(answer, "unique_identifier", None) or getattr(answer, "private_key_unique_identifier", None)
+        return HttpResponseRedirect(address_of(new if isinstance(new, str) else managed.uid))
+    context = {
+        "title": lifecycle.TITLES[operation],
+        "section": "objects",
+        "managed": managed,
+        "name": name_of(managed.attributes),
+        "address": address_of(managed.uid),
+        "plan": plan,
+        "form": form,
+        "grave": operation == Operation.DESTROY,
+    }
+    return site.page(request, "ui/act.html", context)
+
+
+class RevealForm(forms.Form):
+    """Who reads key material says again who they are."""
+
+    password = forms.CharField(
+        label=_("Your password"), widget=forms.PasswordInput(attrs={"autocomplete": "current-password"})
+    )
+
+    def __init__(self, data: Any, request: HttpRequest) -> None:
+        super().__init__(data)
+        self.request = request
+
+    def clean_password(self) -> str:
+        """Refuse a wrong one; the same back ends as at the log-in judge it, and count it."""
+        password: str = self.cleaned_data["password"]
+        user = authenticate(self.request, username=self.request.user.get_username(), password=password)
+        if user is None or user.pk != self.request.user.pk:
+            raise forms.ValidationError(_t("This is not your password."))
+        return password
+
+
+def reveal(request: HttpRequest, key: str) -> HttpResponse:
+    """The material of an object, shown or as a file, to somebody who has given their password again."""
+    managed = known(request, key)
+    plan = lifecycle.plan(request, Operation.GET, managed)
+    form = RevealForm(request.POST or None, request)
+    context = {
+        "title": lifecycle.TITLES[Operation.GET],
+        "section": "objects",
+        "managed": managed,
+        "name": name_of(managed.attributes),
+        "address": address_of(managed.uid),
+        "plan": plan,
+        "form": form,
+    }
+    if request.method == "POST" and form.is_valid():
+        given = session.carry_out(request, Operation.GET, GetRequest(unique_identifier=managed.uid))
+        material, format_ = objects.material_of(getattr(given, FIELDS[given.object_type]))
+        material = material or b""
+        if "download" in request.POST:
+            return HttpResponse(
+                material,
+                content_type="application/octet-stream",
+                headers={"Content-Disposition": f'attachment; filename="{managed.object_type.name.lower()}.bin"'},
+            )
+        context |= certificate.spellings(material, format_)
+    return site.page(request, "ui/reveal.html", context)
+
+
+ROUTES: list[Route] = [
+    ("objects/<str:key>/", show, "object"),
+    ("objects/<str:key>/get/", reveal, "reveal"),
+    ("objects/<str:key>/do/<slug:slug>/", act, "act"),
+]

@@ -1,0 +1,62 @@
+"""Who sits at the console, and what they ask the engine. Every page reaches the key store through here."""
+
+import time
+from typing import Any
+
+from django.contrib import messages
+from django.db.models import QuerySet
+from django.http import HttpRequest
+
+from keystore import authn, engine, policy, store
+from keystore.authn import Identity, Peer
+from keystore.models import ManagedObject
+from keystore.proxies import client_address
+from keystore.store import Managed
+from kmip.enums import Operation
+from kmip.errors import KMIPError
+from kmip.schema import Struct
+
+
+def peer_of(request: HttpRequest) -> Peer:
+    """The person behind a request, as the engine sees them."""
+    peer: Peer | None = getattr(request, "kms_peer", None)
+    if peer is None:
+        peer = Peer("ui", client_address(request.META), user=request.user.get_username())
+        request.kms_peer = peer  # type: ignore[attr-defined]
+    return peer
+
+
+def identity(request: HttpRequest) -> Identity:
+    """Who that person is; raises `KMIPError` where they may not use the key store."""
+    return authn.identify(peer_of(request))
+
+
+def carry_out(request: HttpRequest, operation: Operation, payload: Struct) -> Any:
+    """The response payload of an operation; raises `KMIPError`."""
+    return engine.execute(operation, payload, peer_of(request))
+
+
+def attempt(request: HttpRequest, operation: Operation, payload: Struct) -> Any:
+    """Like `carry_out`, but a failure is a message on the next page, and None."""
+    try:
+        return carry_out(request, operation, payload)
+    except KMIPError as exc:
+        messages.error(request, f"{operation}: {exc.message} ({exc.reason})")
+        return None
+
+
+def visible(request: HttpRequest) -> QuerySet[ManagedObject]:
+    """The objects that exist for the person, newest first."""
+    who = identity(request)
+    return policy.visible(who)
+
+
+def may(request: HttpRequest, operation: Operation, managed: Managed) -> bool:
+    """Whether the person's rights allow an operation on an object."""
+    return policy.may(identity(request), operation, managed)
+
+
+def managed(request: HttpRequest, uid: str) -> Managed | None:
+    """An object that exists for the person."""
+    found = store.fetch(uid, int(time.time()))
+    return found if found is not None and policy.may_see(identity(request), found) else None

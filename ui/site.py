@@ -1,0 +1,138 @@
+"""The console's site: Django's admin site with pages of its own."""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, NamedTuple
+
+from django.conf import settings
+from django.contrib.admin import AdminSite
+from django.contrib.auth.forms import AuthenticationForm
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
+from django.utils.functional import Promise
+from django.utils.http import url_has_allowed_host_and_scheme
+from django.utils.translation import get_language_info
+from django.utils.translation import gettext as _t
+from django.utils.translation import gettext_lazy as _
+from django.views.decorators.http import require_POST
+from django.views.i18n import set_language
+
+from keystore.models import ManagedObject
+from keystore.version import VERSION
+from kmip.enums import ResultReason
+from kmip.errors import KMIPError
+
+THEMES = ("auto", "light", "dark")
+YEAR = 365 * 86_400
+
+#: The HTTP status of a page that an operation's refusal ends.
+STATUS: dict[ResultReason, int] = {
+    ResultReason.OBJECT_NOT_FOUND: 404,
+    ResultReason.ITEM_NOT_FOUND: 404,
+    ResultReason.PERMISSION_DENIED: 403,
+    ResultReason.AUTHENTICATION_NOT_SUCCESSFUL: 403,
+    ResultReason.GENERAL_FAILURE: 500,
+}
+
+
+class Entry(NamedTuple):
+    """One entry of the navigation."""
+
+    section: str
+    title: Promise
+    view: str
+
+
+NAVIGATION = (
+    Entry("home", _("Home"), "home"),
+    Entry("objects", _("Objects"), "objects"),
+    Entry("create", _("Create"), "create"),
+)
+
+
+class Console(AdminSite):
+    """The site at /ui."""
+
+    site_title = site_header = _("Key management")
+    enable_nav_sidebar = False
+    login_form = AuthenticationForm
+    login_template = "ui/login.html"
+    logout_template = "ui/logged_out.html"
+    password_change_template = "ui/password.html"
+    password_change_done_template = "ui/password_done.html"
+
+    def has_permission(self, request: HttpRequest) -> bool:
+        """Whoever is logged in; what they may do with objects is policy's business."""
+        return bool(request.user.is_authenticated and request.user.is_active)
+
+    def each_context(self, request: HttpRequest) -> dict[str, Any]:
+        theme = request.COOKIES.get("theme", "auto")
+        return {
+            "site_title": self.site_title,
+            "site_header": self.site_header,
+            "has_permission": self.has_permission(request),
+            "navigation": NAVIGATION,
+            "theme": theme if theme in THEMES else "auto",
+            "languages": [(code, get_language_info(code)["name_local"].capitalize()) for code, _ in settings.LANGUAGES],
+            "version": VERSION,
+            "here": request.get_full_path(),
+        }
+
+    def admin_view(self, view: Callable[..., HttpResponse], cacheable: bool = False) -> Callable[..., HttpResponse]:
+        """A view for those who are logged in; an operation that is refused becomes a page that says why."""
+
+        @wraps(view)
+        def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+            try:
+                return view(request, *args, **kwargs)
+            except KMIPError as exc:
+                return self.refused(request, exc)
+
+        return super().admin_view(guarded, cacheable)  # type: ignore[no-any-return]
+
+    def refused(self, request: HttpRequest, error: KMIPError) -> HttpResponse:
+        """The page that says why an operation was refused."""
+        context = {"title": _t("Not possible"), "error": error}
+        return self.page(request, "ui/refused.html", context, status=STATUS.get(error.reason, 400))
+
+    def page(
+        self, request: HttpRequest, template: str, context: dict[str, Any], *, status: int = 200
+    ) -> TemplateResponse:
+        """A page of the console."""
+        request.current_app = self.name  # type: ignore[attr-defined]
+        return TemplateResponse(request, template, {**self.each_context(request), **context}, status=status)
+
+    def get_urls(self) -> list[URLPattern]:
+        from ui import pages
+
+        wrap = self.admin_view
+        own = [
+            path("login/", self.login, name="login"),
+            path("logout/", wrap(self.logout), name="logout"),
+            path("password/", wrap(self.password_change, cacheable=True), name="password_change"),
+            path("password/done/", wrap(self.password_change_done, cacheable=True), name="password_change_done"),
+            path("theme/", require_POST(self.theme), name="theme"),
+            path("language/", set_language, name="language"),
+        ]
+        objects = [
+            path(f"objects/{pattern.pattern}", pattern.callback, name=pattern.name)
+            for pattern in self._registry[ManagedObject].get_urls()
+        ]
+        return [*own, *objects, *(path(route, wrap(view), name=name) for route, view, name in pages.routes())]
+
+    def theme(self, request: HttpRequest) -> HttpResponse:
+        """Keep whether pages are light, dark, or as the browser says."""
+        back = request.POST.get("next", "")
+        if not url_has_allowed_host_and_scheme(back, {request.get_host()}, request.is_secure()):
+            back = reverse("ui:index")
+        response = HttpResponseRedirect(back)
+        chosen = request.POST.get("theme")
+        if chosen in THEMES:
+            response.set_cookie(
+                "theme", chosen, max_age=YEAR, secure=settings.SESSION_COOKIE_SECURE, httponly=True, samesite="Strict"
+            )
+        return response
+
+
+site = Console(name="ui")
