@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from django.db import close_old_connections, connections
+from django.db.models import QuerySet
 
 from keystore.authn import Identity, Peer
 from keystore.models import AuditRecord
@@ -40,7 +41,15 @@ class Entry(NamedTuple):
 
 
 def entry(
-    identity: Identity | None, peer: Peer, *, protocol: str, operation: str, uid: str, result: str, reason: str, since: int
+    identity: Identity | None,
+    peer: Peer,
+    *,
+    protocol: str,
+    operation: str,
+    uid: str,
+    result: str,
+    reason: str,
+    since: int,
 ) -> Entry:
     """A record of something that began `since` (nanoseconds of `time.time_ns`)."""
     now = time.time_ns()
@@ -120,4 +129,9 @@ atexit.register(writer.stop)
 
 def trail(uid: str, limit: int) -> list[AuditRecord]:
     """The last records of an object, newest first."""
-    return list(AuditRecord.objects.filter(object=uid).order_by("-id")[:limit])
+    return records(AuditRecord.objects.filter(object=uid), limit)
+
+
+def records(chosen: "QuerySet[AuditRecord]", limit: int) -> list[AuditRecord]:
+    """The newest of some records."""
+    return list(chosen.order_by("-id")[:limit])

@@ -124,7 +124,10 @@ def _private_material(managed: Managed) -> bytes:
     material = value.key_material
     format_ = block.key_format_type
     return keys.read(
-        ObjectType.PRIVATE_KEY, format_, material, algorithm=block.cryptographic_algorithm  # type: ignore[arg-type]
+        ObjectType.PRIVATE_KEY,
+        format_,
+        material,
+        algorithm=block.cryptographic_algorithm,  # type: ignore[arg-type]
     ).data
 
 
@@ -283,7 +286,9 @@ def revocation_list(authority: Authority, now: int | None = None) -> bytes:
     changes, number = authority.changes, authority.crl_number + 1
     ends = now + int(conf.current().pki.crl_days * DAY)
     # A revoked certificate stays on one list after it has expired (RFC 5280, 3.3).
-    rows = IssuedCertificate.objects.filter(authority=authority, revoked__isnull=False, not_after__gte=authority.crl_begins)
+    rows = IssuedCertificate.objects.filter(
+        authority=authority, revoked__isnull=False, not_after__gte=authority.crl_begins
+    )
     made = issuing.revocation_list(
         signer,
         (_revoked(row) for row in rows.order_by("revoked", "serial").iterator()),

@@ -85,7 +85,9 @@ class Call:
             return identifier
         if identifier is None or identifier is UniqueIdentifierEnumeration.ID_PLACEHOLDER:
             if batch.placeholder is None:
-                raise KMIPError(ResultReason.INVALID_FIELD, "no Unique Identifier is given and the ID Placeholder is empty")
+                raise KMIPError(
+                    ResultReason.INVALID_FIELD, "no Unique Identifier is given and the ID Placeholder is empty"
+                )
             return batch.placeholder
         if isinstance(identifier, UniqueIdentifierEnumeration):
             found = batch.identifiers.get(identifier)

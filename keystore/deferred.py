@@ -55,7 +55,9 @@ def submit(
 ) -> list[bytes]:
     """Keep items to be carried out; their Asynchronous Correlation Values."""
     options = conf.current().jobs
-    waiting = DeferredRequest.objects.filter(namespace=identity.namespace, owner=identity.username, stage__in=UNFINISHED)
+    waiting = DeferredRequest.objects.filter(
+        namespace=identity.namespace, owner=identity.username, stage__in=UNFINISHED
+    )
     if waiting.count() + len(items) > options.max_asynchronous:
         raise KMIPError(
             ResultReason.SERVER_LIMIT_EXCEEDED, f"at most {options.max_asynchronous} requests wait for one client"

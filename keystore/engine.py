@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from django.db import DatabaseError, transaction
 
-from keystore import audit, authn, conf, deferred, operations
+from keystore import audit, authn, conf, deferred, operations, policy
 from keystore.authn import Identity, Peer
 from keystore.call import HANDLERS, Batch, Call, Handler
 from keystore.grouping import groups
@@ -233,6 +233,7 @@ def _prepare(run: _Run, items: list[RequestBatchItem], payloads: list[Struct] | 
         )
         try:
             payload = payloads[position] if payloads is not None else _payload(handler, item)
+            policy.check(run.identity, item.operation, payload)
             run.prepared[position] = handler.prepare(call, payload)
         except KMIPError as exc:
             run.prepared[position] = exc
@@ -302,8 +303,7 @@ def _resume(work: deferred.Work) -> Callable[[], deferred.Results]:
     items = [RequestBatchItem.load(ttlv.decode(one.request)) for one in work.items]
     run.header = RequestHeader(
         protocol_version=protocol_version(version),
-        batch_error_continuation_option=context["option"]
-        and BatchErrorContinuationOption(context["option"]),
+        batch_error_continuation_option=context["option"] and BatchErrorContinuationOption(context["option"]),
         batch_count=len(items),
     )
     _prepare(run, items, None)
@@ -359,6 +359,7 @@ def _items(
             assert run.identity is not None
             call = Call(item.operation, run.identity, run.peer, run.version, began // 1_000_000_000, batch, run.dialect)
             payload = payloads[position] if payloads is not None else _payload(handler, item)
+            policy.check(run.identity, item.operation, payload)
             if position in run.prepared:
                 call.prepared = run.prepared[position]
                 if isinstance(call.prepared, KMIPError):

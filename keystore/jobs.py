@@ -281,4 +281,3 @@ def _reload() -> None:
 def children(config: Config) -> list[supervisor.Child]:
     """The process of this node that does the jobs."""
     return [supervisor.Child("jobs", run)]
-

@@ -30,6 +30,7 @@ class ManagedObject(models.Model):
     compromise_occurrence_date = models.BigIntegerField(null=True)
     archive_date = models.BigIntegerField(null=True)
     last_change_date = models.BigIntegerField()
+    original_creation_date = models.BigIntegerField(null=True)
     # When a date next moves the state; null when none will.
     next_change = models.BigIntegerField(null=True)
     # When the server is to rotate the object; null when it never will.

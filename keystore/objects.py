@@ -7,17 +7,19 @@ import hashlib
 from typing import Any, Final
 
 from keystore import states, store
+from keystore.crypto import certificates
 from keystore.store import Managed
 from kmip import ttlv
 from kmip.attributes import Attributes
 from kmip.enums import (
+    CertificateType,
     CryptographicAlgorithm,
     HashingAlgorithm,
     KeyFormatType,
     ObjectType,
     ProtectionStorageMask,
-    RNGAlgorithm,
     ResultReason,
+    RNGAlgorithm,
     State,
 )
 from kmip.errors import KMIPError
@@ -110,10 +112,10 @@ def new(
     states.settle(attributes, now)
     managed = Managed(uid, namespace, owner, attributes)
     block = key_block(managed_object)
-    if object_type == ObjectType.TEMPLATE or block is None or block.key_value is not None:
-        managed.material = encode(object_type, managed_object)
-    else:
+    if block is not None and block.key_value is None:
+        # The material is elsewhere (2.1, 4.27); what else the client said of the key is kept all the same.
         attributes.key_value_present = False
+    managed.material = encode(object_type, managed_object)
     return managed
 
 
@@ -130,6 +132,13 @@ def derive(attributes: Attributes, object_type: ObjectType, managed_object: Stru
         attributes.opaque_data_type = managed_object.opaque_data_type
     if isinstance(managed_object, Certificate):
         attributes.certificate_type = managed_object.certificate_type
+        if managed_object.certificate_type == CertificateType.X_509:
+            facts = certificates.read(managed_object.certificate_value)
+            for tag, values in facts.attributes.items():
+                attributes[tag] = dict(enumerate(values))
+            if facts.key is not None:
+                attributes.cryptographic_algorithm = attributes.cryptographic_algorithm or facts.key.algorithm
+                attributes.cryptographic_length = attributes.cryptographic_length or facts.key.bits
     block = key_block(managed_object)
     if block is not None:
         if attributes.cryptographic_algorithm is None:

@@ -184,4 +184,3 @@ def single(attributes: Attributes, key: Key, reason: ResultReason) -> int:
     if len(attributes[key]) > 1:
         raise KMIPError(reason, f"the object has several instances of {title_of(key)}: say which")
     return next(iter(attributes[key]))
-

@@ -44,6 +44,7 @@ COLUMNS: Final[dict[Tag, str]] = {
     Tag.COMPROMISE_OCCURRENCE_DATE: "compromise_occurrence_date",
     Tag.ARCHIVE_DATE: "archive_date",
     Tag.LAST_CHANGE_DATE: "last_change_date",
+    Tag.ORIGINAL_CREATION_DATE: "original_creation_date",
     Tag.FRESH: "fresh",
     Tag.SENSITIVE: "sensitive",
     Tag.EXTRACTABLE: "extractable",
@@ -243,9 +244,7 @@ def _with_rights(count: int) -> QuerySet[ManagedObject]:
         .values("bits")
     )
     return ManagedObject.objects.filter(uid="x").annotate(
-        rights=Case(
-            When(owner="x", then=Value(-1)), default=Subquery(granted), output_field=_AsStored()
-        )
+        rights=Case(When(owner="x", then=Value(-1)), default=Subquery(granted), output_field=_AsStored())
     )
 
 
@@ -269,7 +268,7 @@ def _bits(value: Any) -> int:
 @functools.cache
 def _statements(count: int) -> tuple[compiled.Statement, compiled.Statement]:
     """For a number of principals: what may change without a new version of the row, and the whole row."""
-    parameters = count + 5
+    parameters = count + 4  # user name, all rights, no expiry, the principals, the key
     probe = compiled.select(
         lambda: _with_rights(count).values_list("version", "fresh", "usage_remaining", "rights"), parameters
     )
@@ -637,7 +636,9 @@ class SealingRow(NamedTuple):
 
 def sealing_keys() -> list[SealingRow]:
     """The sealing keys, oldest first."""
-    return [SealingRow(key.id, key.purpose, bytes(key.wrapped), key.active) for key in SealingKey.objects.order_by("id")]
+    return [
+        SealingRow(key.id, key.purpose, bytes(key.wrapped), key.active) for key in SealingKey.objects.order_by("id")
+    ]
 
 
 def add_sealing_key(wrapped: bytes, purpose: str) -> None:

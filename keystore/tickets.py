@@ -196,9 +196,7 @@ def _use(peer: Peer, ticket: Ticket) -> Identity:
     account = accounts.find(row.namespace, row.owner)
     if account is None:
         raise _invalid()
-    now = accounts.identity(
-        account, "ticket", fingerprint=row.identity["fingerprint"], scope=scope, manages=False
-    )
+    now = accounts.identity(account, "ticket", fingerprint=row.identity["fingerprint"], scope=scope, manages=False)
     return Bearer(
         now.username,
         now.method,

@@ -274,7 +274,7 @@ class Digest(Struct):
 
     hashing_algorithm: HashingAlgorithm
     digest_value: bytes | None = None
-    key_format_type: KeyFormatType | None = None
+    key_format_type: KeyFormatType | None = since(V1_1)
 
 
 class RevocationReason(Struct):

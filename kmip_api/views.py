@@ -56,7 +56,9 @@ def peer_of(request: HttpRequest) -> Peer:
         peer: Peer = kept["peer"]
         peer.headers = Headers(environ)
         return peer
-    peer = Peer("http", address, environ.get("kms.peer_certificate"), Headers(environ), chain=environ.get("kms.peer_chain", ()))
+    peer = Peer(
+        "http", address, environ.get("kms.peer_certificate"), Headers(environ), chain=environ.get("kms.peer_chain", ())
+    )
     kept.update(same=same, peer=peer)
     return peer
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import hmac
-import importlib.util
 import secrets
 from pathlib import Path
 
@@ -42,10 +41,9 @@ INSTALLED_APPS = [
     "keystore",
     "kmip_api",
     "kmip_socket",
+    "django_htmx",
+    "ui",
 ]
-HAS_UI = importlib.util.find_spec("ui") is not None and importlib.util.find_spec("ui.urls") is not None
-if HAS_UI:
-    INSTALLED_APPS.append("ui")
 
 # The KMIP paths answer from the first of these; everything after it is for people.
 MIDDLEWARE = [

@@ -14,7 +14,7 @@ from kmip.enums import KeyFormatType
 PEM: dict[KeyFormatType, str] = {
     KeyFormatType.PKCS_1: "RSA PRIVATE KEY",
     KeyFormatType.PKCS_8: "PRIVATE KEY",
-    KeyFormatType.EC_PRIVATE_KEY: "EC PRIVATE KEY",
+    KeyFormatType.ECPRIVATEKEY: "EC PRIVATE KEY",
     KeyFormatType.X_509: "PUBLIC KEY",
     KeyFormatType.PKCS_10: "CERTIFICATE REQUEST",
 }
@@ -96,7 +96,9 @@ def _extensions(certificate: x509.Certificate) -> list[tuple[str, str]]:
 def _extension(value: Any) -> str:
     """The contents of an extension in a line."""
     if isinstance(value, x509.BasicConstraints):
-        return f"CA: {value.ca}" + (f", {_t('path length')} {value.path_length}" if value.path_length is not None else "")
+        return f"CA: {value.ca}" + (
+            f", {_t('path length')} {value.path_length}" if value.path_length is not None else ""
+        )
     if isinstance(value, x509.KeyUsage):
         names = ("digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement",
                  "key_cert_sign", "crl_sign")  # fmt: skip

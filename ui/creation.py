@@ -120,7 +120,9 @@ class ObjectForm(forms.Form):
             attributes.name = [Name(name_value=data["name"], name_type=NameType.UNINTERPRETED_TEXT_STRING)]
         attributes.object_group = [one.strip() for one in data.get("groups", "").split(",") if one.strip()]
         attributes.description = data.get("description") or None
-        attributes.activation_date = _seconds(data.get("activation")) or (int(time.time()) if data.get("active") else None)
+        attributes.activation_date = _seconds(data.get("activation")) or (
+            int(time.time()) if data.get("active") else None
+        )
         attributes.deactivation_date = _seconds(data.get("deactivation"))
         if data.get("sensitive"):
             attributes.sensitive = True

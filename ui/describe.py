@@ -124,7 +124,9 @@ def sections(attributes: Attributes) -> list[Section]:
         found.append(Section(name, str(title), lines))
     certificate = [key for key in left if isinstance(key, Tag) and _of_certificate(key)]
     if certificate:
-        found.append(Section("names", _t("Names in the certificate"), [line(k, list(left.pop(k).values())) for k in certificate]))
+        found.append(
+            Section("names", _t("Names in the certificate"), [line(k, list(left.pop(k).values())) for k in certificate])
+        )
     if left:
         found.append(Section("other", _t("Other attributes"), [line(k, list(v.values())) for k, v in left.items()]))
     return [section for section in found if section.lines]

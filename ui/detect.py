@@ -231,7 +231,11 @@ def _jwk_rsa(jwk: dict[str, Any]) -> Any:
     public = rsa.RSAPublicNumbers(number["e"], number["n"])
     if "d" not in number:
         return public.public_key()
-    p, q = (number["p"], number["q"]) if "p" in number else rsa.rsa_recover_prime_factors(number["n"], number["e"], number["d"])
+    p, q = (
+        (number["p"], number["q"])
+        if "p" in number
+        else rsa.rsa_recover_prime_factors(number["n"], number["e"], number["d"])
+    )
     d = number["d"]
     return rsa.RSAPrivateNumbers(
         p, q, d, rsa.rsa_crt_dmp1(d, p), rsa.rsa_crt_dmq1(d, q), rsa.rsa_crt_iqmp(p, q), public

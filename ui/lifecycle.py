@@ -84,9 +84,7 @@ class RevokeForm(OperationForm):
             occurred = int(data["occurred"].timestamp() if data["occurred"] else time.time())
         return RevokeRequest(
             unique_identifier=uid,
-            revocation_reason=RevocationReason(
-                revocation_reason_code=code, revocation_message=data["message"] or None
-            ),
+            revocation_reason=RevocationReason(revocation_reason_code=code, revocation_message=data["message"] or None),
             compromise_occurrence_date=occurred,
         )
 
@@ -247,7 +245,6 @@ def _rekey(managed: Managed, state: State) -> Plan:
 
 def _always(managed: Managed, state: State) -> Plan:
     return Plan(True, label(state))
-
 
 
 _PLANS: dict[Operation, Any] = {

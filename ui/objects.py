@@ -368,7 +368,9 @@ class ManagedObjectAdmin(admin.ModelAdmin):
             return queryset, False
         found, many = search(queryset, term, session.identity(request).namespace)
         if many:
-            messages.info(request, _t("Very many objects match; the list shows some of them. Search for more of the name."))
+            messages.info(
+                request, _t("Very many objects match; the list shows some of them. Search for more of the name.")
+            )
         return found, False
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
@@ -473,9 +475,7 @@ class ManagedObjectAdmin(admin.ModelAdmin):
             except KMIPError as exc:
                 messages.error(request, f"{name_of(managed.attributes) or managed.uid}: {exc.message}")
         if done:
-            messages.success(
-                request, ngettext("%(n)d object is done.", "%(n)d objects are done.", done) % {"n": done}
-            )
+            messages.success(request, ngettext("%(n)d object is done.", "%(n)d objects are done.", done) % {"n": done})
 
 
 # Export.

@@ -63,9 +63,7 @@ def ensure(namespace_name: str, username: str) -> Account:
     owner = namespace(namespace_name)
     try:
         with transaction.atomic():
-            return Account.objects.create(
-                namespace=owner, username=check_username(username), created=int(time.time())
-            )
+            return Account.objects.create(namespace=owner, username=check_username(username), created=int(time.time()))
     except IntegrityError:  # Another process was quicker.
         account = find(namespace_name, username)
         assert account is not None
@@ -98,7 +96,9 @@ def vouched(namespace_name: str, username: str, authority: str) -> Account:
     return account
 
 
-def identity(account: Account, method: str, *, fingerprint: str = "", scope: int = -1, manages: bool = True) -> Identity:
+def identity(
+    account: Account, method: str, *, fingerprint: str = "", scope: int = -1, manages: bool = True
+) -> Identity:
     """Who an account is, with its groups and roles. Raises `KMIPError` where it, or its namespace, is disabled."""
     if account.disabled or account.namespace.disabled:
         raise refused("the client is disabled")

@@ -13,7 +13,6 @@ from kmip.enums import ResultReason
 from kmip.errors import KMIPError
 from kmip.messages import Authentication
 
-
 #: Seconds for which a look-up is believed; below the five within which a revocation has to count.
 BELIEVED: Final = 3.0
 

@@ -90,7 +90,9 @@ def scope_of(scopes: list[str]) -> tuple[int, bool]:
     return roles.bits(roles.operation_named(name) for name in scopes if name != ACCESS), ACCESS in scopes
 
 
-def issue(account: Account, name: str, *, scopes: list[str] | None = None, expires: int | None = None) -> tuple[str, str]:
+def issue(
+    account: Account, name: str, *, scopes: list[str] | None = None, expires: int | None = None
+) -> tuple[str, str]:
     """A new token of an account: its id, and the token itself, which is nowhere else. Raises `KMIPError`."""
     named = [one if one == ACCESS else roles.name_of(roles.operation_named(one)) for one in scopes or ()]
     if expires is not None and expires <= time.time():

@@ -86,9 +86,7 @@ def check(method: SplitKeyMethod, parts: int, threshold: int) -> None:
     if parts > MAX_PARTS:
         raise KMIPError(ResultReason.SERVER_LIMIT_EXCEEDED, f"a key is split into at most {MAX_PARTS} parts")
     if method == SplitKeyMethod.XOR and threshold != parts:
-        raise KMIPError(
-            ResultReason.BAD_CRYPTOGRAPHIC_PARAMETERS, "with XOR, Split Key Threshold is Split Key Parts"
-        )
+        raise KMIPError(ResultReason.BAD_CRYPTOGRAPHIC_PARAMETERS, "with XOR, Split Key Threshold is Split Key Parts")
 
 
 def _failure(message: str) -> KMIPError:

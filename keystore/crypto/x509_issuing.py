@@ -19,7 +19,7 @@ from cryptography.x509 import ocsp
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 
 from keystore.crypto import keys, x509_extensions
-from keystore.crypto.algorithms import A, CURVE_BY_NAME, H, P, PrivateKey, PublicKey, hash_of
+from keystore.crypto.algorithms import CURVE_BY_NAME, A, H, P, PrivateKey, PublicKey, hash_of
 from keystore.crypto.policy import DEFAULT, CryptoPolicy
 from keystore.crypto.signing import SCHEMES
 from keystore.crypto.x509_extensions import Extension

@@ -151,9 +151,7 @@ def adjust_attribute(call: Call, request: AdjustAttributeRequest) -> AdjustAttri
     managed = _changing(call, request.unique_identifier)
     held: Any = None
     if key in managed.attributes:
-        held = managed.attributes[key][
-            rules.single(managed.attributes, key, ResultReason.MULTI_VALUED_ATTRIBUTE)
-        ]
+        held = managed.attributes[key][rules.single(managed.attributes, key, ResultReason.MULTI_VALUED_ATTRIBUTE)]
     elif not isinstance(key, Tag):
         raise KMIPError(ResultReason.ITEM_NOT_FOUND, f"the object has no {title_of(key)}")
     type_ = BY_TAG[key].kind.type if isinstance(key, Tag) else held.type

@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from keystore import objects, states, store
+from keystore import objects, rules, states, store
 from keystore.call import Call, operation
 from keystore.crypto import keys
 from keystore.crypto.algorithms import row
-from kmip.attributes import BY_TAG, Attributes, By, key_of
+from kmip.attributes import BY_TAG, Attributes, By
 from kmip.enums import (
     CryptographicAlgorithm,
     CryptographicUsageMask,
@@ -52,15 +52,8 @@ def asked(call: Call, object_type: ObjectType, *requested: Attributes | None) ->
             if template is None:
                 raise KMIPError(ResultReason.ITEM_NOT_FOUND, f"there is no Template with the Name {name.name_value}")
             attributes.update(objects.template_attributes(template).copy())
-        for key, values in one.copy().items():
-            if isinstance(key, Tag):
-                row = BY_TAG[key]
-                if row.set_by is By.SERVER and key not in _STATED:
-                    raise KMIPError(ResultReason.ATTRIBUTE_READ_ONLY, f"{row.title} is set by the server")
-                if object_type not in row.applies_to:
-                    raise KMIPError(ResultReason.INVALID_ATTRIBUTE, f"{row.title} does not apply to {object_type}")
-            attributes[key] = values
-    attributes.check()
+        attributes.update(one.copy())
+    rules.check_new(attributes, object_type, stated=_STATED)
     if attributes.object_type is not None and attributes.object_type != object_type:
         raise KMIPError(ResultReason.INVALID_FIELD, "the Object Type attribute is not that of the request")
     return attributes
@@ -228,9 +221,7 @@ def describe(object_type: ObjectType, managed_object: Struct, attributes: Attrib
         material = getattr(value, "key_material", None)
         if block.key_wrapping_data is None and isinstance(material, bytes | Struct):
             try:
-                known = keys.read(
-                    object_type, block.key_format_type, material, algorithm=block.cryptographic_algorithm
-                )
+                known = keys.read(object_type, block.key_format_type, material, algorithm=block.cryptographic_algorithm)
             except KMIPError:
                 # It is kept as it came: some keys can be stored though nothing here can use them.
                 known = None
@@ -297,5 +288,3 @@ _IMPORTED = frozenset({Tag.STATE, Tag.UNIQUE_IDENTIFIER, Tag.OBJECT_TYPE, Tag.IN
                        Tag.RANDOM_NUMBER_GENERATOR, Tag.LAST_CHANGE_DATE, Tag.DESTROY_DATE, Tag.ARCHIVE_DATE,
                        Tag.SHORT_UNIQUE_IDENTIFIER, Tag.PROTECTION_STORAGE_MASK, Tag.ORIGINAL_CREATION_DATE,
                        Tag.ROTATE_DATE, Tag.ROTATE_GENERATION, Tag.ROTATE_LATEST})  # fmt: skip
-
-__all__ = ["CryptographicAlgorithm", "asked", "brought", "chosen_uid", "describe", "key_of"]

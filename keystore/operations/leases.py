@@ -25,7 +25,7 @@ PROTECTING: Final = (
     | Mask.WRAP_KEY
     | Mask.MAC_GENERATE
     | Mask.DERIVE_KEY
-    | Mask.CONTENT_COMMITMENT
+    | Mask.CONTENT_COMMITMENT_NON_REPUDIATION
     | Mask.KEY_AGREEMENT
     | Mask.CERTIFICATE_SIGN
     | Mask.CRL_SIGN
@@ -76,7 +76,8 @@ def get_usage_allocation(call: Call, request: GetUsageAllocationRequest) -> GetU
         or (end is not None and call.now >= end)
     ):
         raise KMIPError(
-            ResultReason.PERMISSION_DENIED, "the object may not be used to protect anything in its state, or at this time"
+            ResultReason.PERMISSION_DENIED,
+            "the object may not be used to protect anything in its state, or at this time",
         )
     amount = request.usage_limits_count
     if amount <= 0:

@@ -54,9 +54,7 @@ def locate(call: Call, request: LocateRequest) -> LocateResponse:
     if request.object_group_member == ObjectGroupMember.GROUP_MEMBER_FRESH:
         found = store.with_attribute(found, Tag.FRESH, [True], call.now)
     for key, values in asked.items():
-        found = store.with_attribute(
-            found, key, list(values.values()), call.now, namespace=call.identity.namespace
-        )
+        found = store.with_attribute(found, key, list(values.values()), call.now, namespace=call.identity.namespace)
     total = None
     offset = max(request.offset_items or 0, 0)
     limit = request.maximum_items

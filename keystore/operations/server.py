@@ -58,9 +58,7 @@ OBJECT_TYPES: tuple[ObjectType, ...] = (
 )
 
 #: Profiles of the base part of Profiles 2.1 that the server serves.
-PROFILES: tuple[ProfileName, ...] = (
-    ProfileName.BASELINE_SERVER_BASIC_KMIP_V1_2,
-)
+PROFILES: tuple[ProfileName, ...] = (ProfileName.BASELINE_SERVER_BASIC_KMIP_V1_2,)
 
 
 @operation(Operation.QUERY, changes=False)

@@ -82,9 +82,7 @@ def _existing(call: Call, managed: Managed, attributes: Attributes) -> bytes:
     if managed.object_type == ObjectType.SECRET_DATA and isinstance(material, bytes):
         return material
     assert not isinstance(material, Item)
-    return keys.read(
-        managed.object_type, block.key_format_type, material, algorithm=block.cryptographic_algorithm
-    ).data
+    return keys.read(managed.object_type, block.key_format_type, material, algorithm=block.cryptographic_algorithm).data
 
 
 def _new(attributes: Attributes) -> bytes:
@@ -109,7 +107,9 @@ def _prime(request: CreateSplitKeyRequest, length: int) -> int | None:
     return request.prime_field_size
 
 
-def _add(call: Call, object_type: ObjectType, managed_object: Struct, attributes: Attributes, *, generated: bool) -> str:
+def _add(
+    call: Call, object_type: ObjectType, managed_object: Struct, attributes: Attributes, *, generated: bool
+) -> str:
     managed = objects.new(
         chosen_uid(attributes),
         call.identity.namespace,
@@ -180,7 +180,9 @@ def _shares(parts: list[SplitKey]) -> dict[int, bytes]:
         value = part.key_block.key_value
         material = value.key_material if isinstance(value, KeyValue) else None
         if not isinstance(material, bytes):
-            raise KMIPError(ResultReason.CRYPTOGRAPHIC_FAILURE, "the material of a part is wrapped or not a byte string")
+            raise KMIPError(
+                ResultReason.CRYPTOGRAPHIC_FAILURE, "the material of a part is wrapped or not a byte string"
+            )
         if not 1 <= part.key_part_identifier <= part.split_key_parts:
             raise KMIPError(ResultReason.CRYPTOGRAPHIC_FAILURE, "a Key Part Identifier is not one of Split Key Parts")
         if shares.setdefault(part.key_part_identifier, material) != material:
@@ -226,9 +228,7 @@ def _joined(request: JoinSplitKeyRequest, secret: bytes, attributes: Attributes)
         if request.secret_data_type is None:
             raise KMIPError(ResultReason.INVALID_FIELD, "Join Split Key to Secret Data needs a Secret Data Type")
         others["secret_data_type"] = request.secret_data_type
-    return objects.keyed(
-        object_type, secret, KeyFormatType.RAW, algorithm, attributes.cryptographic_length, **others
-    )
+    return objects.keyed(object_type, secret, KeyFormatType.RAW, algorithm, attributes.cryptographic_length, **others)
 
 
 def _joined_key(
@@ -241,5 +241,3 @@ def _joined_key(
     attributes.cryptographic_algorithm, attributes.cryptographic_length = key.algorithm, key.bits
     format_ = keys.default_format(object_type, key.algorithm, key.curve)
     return objects.keyed(object_type, keys.write(object_type, key.data, format_), format_, key.algorithm, key.bits)
-
-

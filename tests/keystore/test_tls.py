@@ -268,7 +268,8 @@ def test_a_probe_is_not_a_failure(pki):
         ours,
         tls.server_context(configured(pki), "kmip").wrap_socket(
             ours, server_side=True, do_handshake_on_connect=False
-        ) as connection,pytest.raises(tls.HandshakeFailed) as caught
+        ) as connection,
+        pytest.raises(tls.HandshakeFailed) as caught,
     ):
         tls.handshake(connection)
     assert caught.value.probe
@@ -285,7 +286,8 @@ def test_other_protocols_are_named(pki, sent, reason):
         theirs,
         tls.server_context(configured(pki), "kmip").wrap_socket(
             ours, server_side=True, do_handshake_on_connect=False
-        ) as connection,pytest.raises(tls.HandshakeFailed) as caught
+        ) as connection,
+        pytest.raises(tls.HandshakeFailed) as caught,
     ):
         tls.handshake(connection)
     assert reason in caught.value.reason
@@ -294,7 +296,9 @@ def test_other_protocols_are_named(pki, sent, reason):
 def test_names_of_suites_are_translated():
     """IANA's names of TLS 1.2 suites become OpenSSL's."""
     listing = subprocess.run(
-        ["openssl", "ciphers", "-stdname", "-tls1_2", "-s", "ECDHE+AES:ECDHE+CHACHA20:kRSA+AES"], capture_output=True, text=True
+        ["openssl", "ciphers", "-stdname", "-tls1_2", "-s", "ECDHE+AES:ECDHE+CHACHA20:kRSA+AES"],
+        capture_output=True,
+        text=True,
     )
     pairs = [line.split()[::2][:2] for line in listing.stdout.splitlines()]
     wrong = [(iana, ours) for iana, ours in pairs if tls._openssl_name(iana) != ours and "CCM" not in iana]

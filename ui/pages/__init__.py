@@ -12,5 +12,3 @@ def routes() -> list[Route]:
     from ui.pages import create, home, object
 
     return [*home.ROUTES, *create.ROUTES, *object.ROUTES]
-
-

@@ -190,7 +190,9 @@ def _link(request: HttpRequest, stored: list[tuple[Found, str]]) -> None:
     ):
         attributes = Attributes()
         attributes.link = [Link(link_type=kind, linked_object_identifier=target)]
-        session.attempt(request, Operation.ADD_ATTRIBUTE, AddAttributeRequest(unique_identifier=uid, new_attribute=attributes))
+        session.attempt(
+            request, Operation.ADD_ATTRIBUTE, AddAttributeRequest(unique_identifier=uid, new_attribute=attributes)
+        )
 
 
 ROUTES: list[Route] = [

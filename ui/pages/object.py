@@ -27,7 +27,11 @@ from ui.words import LINKS, label
 #: How many audit records the page shows; the audit page has the rest.
 TRAIL = 20
 
-SLUGS = {operation.name.lower().replace("_", "-"): operation for operation in lifecycle.FORMS if operation in lifecycle.OFFERED}
+SLUGS = {
+    operation.name.lower().replace("_", "-"): operation
+    for operation in lifecycle.FORMS
+    if operation in lifecycle.OFFERED
+}
 
 
 class Event(NamedTuple):
@@ -90,7 +94,8 @@ def links(request: HttpRequest, attributes: Attributes) -> list[Node]:
     pairs = [(link.link_type, str(link.linked_object_identifier)) for link in attributes.link]
     now = int(time.time())
     known = {
-        managed.uid: managed for managed in store.fetch_all(session.visible(request).filter(uid__in=[u for _, u in pairs]), now)
+        managed.uid: managed
+        for managed in store.fetch_all(session.visible(request).filter(uid__in=[u for _, u in pairs]), now)
     }
     nodes = []
     for number, (kind, uid) in enumerate(pairs):
@@ -120,7 +125,9 @@ def show(request: HttpRequest, key: str) -> HttpResponse:
     """Everything known about an object."""
     managed = known(request, key)
     uid = managed.uid
-    attributes = session.carry_out(request, Operation.GET_ATTRIBUTES, GetAttributesRequest(unique_identifier=uid)).attributes
+    attributes = session.carry_out(
+        request, Operation.GET_ATTRIBUTES, GetAttributesRequest(unique_identifier=uid)
+    ).attributes
     now = int(time.time())
     nodes = links(request, attributes)
     actions = [

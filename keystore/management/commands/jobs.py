@@ -29,7 +29,9 @@ class Command(BaseCommand):
         self.stdout.write(row.format("job", "last run", "next run", "runs", "failed", "last error"))
         for one in jobs.status():
             self.stdout.write(
-                row.format(one.name, _when(one.last_run), _when(one.next_run), one.runs, one.failures, one.error).rstrip()
+                row.format(
+                    one.name, _when(one.last_run), _when(one.next_run), one.runs, one.failures, one.error
+                ).rstrip()
             )
 
 
