@@ -23,7 +23,7 @@ WHEEL = re.compile(r"pip-(\d+(?:\.\d+)*)-py3-none-any\.whl")
 
 def main(folder: Path) -> None:
     """Make the environment."""
-    if sys.version_info < (3, 11):
+    if sys.version_info < (3, 11):  # noqa: UP036 - it runs before anything has checked
         sys.exit("Python 3.11 or newer is needed")
     python = folder / "bin" / "python"
     if importlib.util.find_spec("ensurepip"):

@@ -24,7 +24,9 @@ class Now(Func):
     output_field = BigIntegerField()
     arity = 0
 
-    def as_sql(self, compiler: Any, connection: Any, **_: Any) -> tuple[str, list[Any]]:
+    def as_sql(  # type: ignore[override] # the arguments of the base are never given
+        self, compiler: Any, connection: Any, **_: Any
+    ) -> Any:
         """The kind of database's own spelling."""
         return _SQL[connection.vendor], []
 

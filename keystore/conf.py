@@ -114,6 +114,9 @@ class Http:
     send_timeout: float = setting(30.0, "Seconds that a client may take none of an answer.", minimum=0.1)
     keep_alive: float = setting(75.0, "Seconds that an idle connection stays open.", minimum=0.1)
     max_body_size: int = setting(67_108_864, "Bytes of the largest request body.", minimum=1024)
+    dialect: Literal["cosmian-5", "cosmian-4"] = setting(
+        "cosmian-5", "Whose shapes the answers on /kmip/2_1 have: those of version 5 or of 4.x of its clients."
+    )
     trusted_proxies: tuple[str, ...] = setting((), "Addresses or networks of proxies whose X-Forwarded-For counts.")
     allowed_hosts: tuple[str, ...] = setting(
         (), "Accepted Host headers; by default any with TLS, only names of this machine's loopback without."
@@ -189,9 +192,6 @@ class Auth:
     )
     jwt_user_claim: str = setting("sub", "Claim of a token that names the user; email counts only if verified.")
     jwks_lifetime: float = setting(300.0, "Seconds for which a provider's keys are believed.", minimum=1)
-    second_factor: Literal["optional", "required"] = setting(
-        "optional", "Whether console users with a password need a code of an authenticator app too."
-    )
     login_failures: int = setting(5, "Failed logins of a user, in a row, that lock it out.", minimum=1)
     login_lockout: float = setting(900.0, "Seconds that a user or address is locked out.", minimum=1)
     oidc_issuer: str | None = setting(None, "OpenID provider of the console, by its issuer URL.")

@@ -15,8 +15,8 @@ from typing import Any, Final, NamedTuple
 from django.db import transaction
 from django.db.models import F
 
-from keystore import clock, conf, sealing
-from keystore.authn import Identity
+from keystore import clock, conf, sealing, tickets
+from keystore.authn import Identity, accounts
 from keystore.models import DeferredRequest, JobLease
 from kmip.enums import CancellationResult, Operation, ProcessingStage, ResultReason, ResultStatus
 from kmip.errors import KMIPError
@@ -45,7 +45,8 @@ class Work(NamedTuple):
     """The items of one message that are carried out together."""
 
     message: str
-    identity: Identity
+    #: Who asked, looked up anew; raises `KMIPError` where that is nobody any more.
+    identity: Callable[[], Identity]
     context: dict[str, Any]
     items: list[Deferred]
 
@@ -56,7 +57,7 @@ def submit(
     """Keep items to be carried out; their Asynchronous Correlation Values."""
     options = conf.current().jobs
     waiting = DeferredRequest.objects.filter(
-        namespace=identity.namespace, owner=identity.username, stage__in=UNFINISHED
+        namespace=identity.namespace, owner=_owner(identity), stage__in=UNFINISHED
     )
     if waiting.count() + len(items) > options.max_asynchronous:
         raise KMIPError(
@@ -71,7 +72,7 @@ def submit(
             message=message,
             position=position,
             namespace=identity.namespace,
-            owner=identity.username,
+            owner=_owner(identity),
             identity=_pack(identity),
             context=context,
             operation=operation,
@@ -94,12 +95,28 @@ def _open(blob: bytes, correlation: str, kind: str) -> bytes:
     return sealing.sealer().open(bytes(blob), f"{kind}:{correlation}", 1)
 
 
-def _pack(identity: Identity) -> dict[str, str]:
-    return {name: getattr(identity, name) for name in ("username", "method", "namespace", "fingerprint")}
+def _owner(identity: Identity) -> str:
+    """Whose a request is: the user's, or of who was handed a delegated ticket."""
+    if isinstance(identity, tickets.Bearer) and identity.rights is not None:
+        return f"ticket:{identity.ticket}"
+    return identity.username
 
 
-def _unpack(packed: dict[str, str]) -> Identity:
-    return Identity(**packed)
+def _pack(identity: Identity) -> dict[str, Any]:
+    kept = {name: getattr(identity, name) for name in ("username", "method", "namespace", "fingerprint", "scope")}
+    return {**kept, "ticket": identity.ticket if isinstance(identity, tickets.Bearer) else None}
+
+
+def _unpack(packed: dict[str, Any]) -> Identity:
+    if packed["ticket"] is not None:
+        return tickets.again(packed["ticket"])
+    return accounts.identity(
+        accounts.ensure(packed["namespace"], packed["username"]),
+        packed["method"],
+        fingerprint=packed["fingerprint"],
+        scope=packed["scope"],
+        manages=False,
+    )
 
 
 # Carrying out.
@@ -154,7 +171,8 @@ def _carry_out(message: str, holder: str, take: Callable[[], None], **mine: Any)
         Deferred(bytes.fromhex(row.id), Operation(row.operation), row.version, _open(row.request, row.id, "request"))
         for row in rows
     ]
-    run = _executor[0](Work(message, _unpack(rows[0].identity), rows[0].context, items))
+    packed = rows[0].identity
+    run = _executor[0](Work(message, lambda: _unpack(packed), rows[0].context, items))
     try:
         with transaction.atomic():
             take()
@@ -207,7 +225,7 @@ def take_over(holder: str) -> int:
 
 def _own(identity: Identity) -> Any:
     return DeferredRequest.objects.filter(
-        namespace=identity.namespace, owner=identity.username, expires__gt=clock.now()
+        namespace=identity.namespace, owner=_owner(identity), expires__gt=clock.now()
     )
 
 

@@ -10,9 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import orjson
 from django.db import DatabaseError, transaction
 
-from keystore import audit, authn, conf, deferred, operations, policy
+from keystore import audit, authn, conf, deferred, operations, policy, tickets
 from keystore.authn import Identity, Peer
 from keystore.call import HANDLERS, Batch, Call, Handler
 from keystore.grouping import groups
@@ -84,21 +85,29 @@ class _Run:
 
 def handle(data: bytes, peer: Peer, encoding: str = "ttlv", *, answer: str | None = None) -> bytes:
     """Answer a message in its encoding, or in the one named by `answer`. Bad input gets a well-formed error."""
-    codec = ENCODINGS[encoding]
-    began = time.time_ns()
-    run = _Run(peer, V1_0, None, began, dialect=encoding == "dialect")
+    run = _Run(peer, V1_0, None, time.time_ns(), dialect=encoding == "dialect")
     try:
-        message = RequestMessage.load(codec.decode(data))
+        item = ENCODINGS[encoding].decode(data)
     except KMIPError as exc:
         run.version = _version_of(data)
         return _encode(run, [_failure(run, None, exc)], answer or encoding)
+    return _reply(run, item, data, answer or encoding)
+
+
+def _reply(run: _Run, item: Item, data: bytes, encoding: str) -> bytes:
+    """Answer a message that has been decoded."""
+    try:
+        message = RequestMessage.load(item)
+    except KMIPError as exc:
+        run.version = _version_of(data)
+        return _encode(run, [_failure(run, None, exc)], encoding)
     run.header = message.request_header
     responses = _answer(run, message)
     try:
-        return _encode(run, responses, answer or encoding)
+        return _encode(run, responses, encoding)
     except Exception:
         logger.exception("a response could not be encoded")
-        return _encode(run, [_failure(run, None, KMIPError(ResultReason.GENERAL_FAILURE, FAULT))], answer or encoding)
+        return _encode(run, [_failure(run, None, KMIPError(ResultReason.GENERAL_FAILURE, FAULT))], encoding)
 
 
 def refusal(error: KMIPError, encoding: str = "ttlv") -> bytes:
@@ -107,25 +116,68 @@ def refusal(error: KMIPError, encoding: str = "ttlv") -> bytes:
     return _encode(run, [_failure(run, None, error)], encoding)
 
 
-def execute(number: Operation, payload: Struct, peer: Peer, *, version: Version = V2_1) -> Any:
-    """Carry out one operation; returns its response payload, raises `KMIPError`."""
-    run = _Run(peer, version, None, time.time_ns())
+def execute(
+    number: Operation, payload: Struct, peer: Peer, *, version: Version = V2_1, identity: Identity | None = None
+) -> Any:
+    """Carry out one operation, as `identity` if it is known without asking; returns its response payload, raises
+    `KMIPError`."""
+    run = _Run(peer, version, None, time.time_ns(), identity)
     item = RequestBatchItem(operation=number)
     return _execute(run, item, payload)
 
 
-def handle_operation(root: str, item: Item, peer: Peer) -> Item:
-    """Carry out one bare operation of the JSON dialect; returns its response payload, raises `KMIPError`."""
-    number = dialect.operation_of(root)
-    if number is None:
-        raise KMIPError(ResultReason.OPERATION_NOT_SUPPORTED, f"{root} is not an operation")
+#: The HTTP status of a bare operation's failure; what is not here is 422.
+HTTP_STATUS: Final[dict[ResultReason, int]] = {
+    ResultReason.AUTHENTICATION_NOT_SUCCESSFUL: 401,
+    ResultReason.PERMISSION_DENIED: 403,
+    ResultReason.NOT_AUTHORISED: 403,
+    ResultReason.GENERAL_FAILURE: 500,
+}
+
+
+def handle_http(data: bytes, peer: Peer) -> tuple[int, str, bytes]:
+    """Answer the JSON dialect: a whole message, or one bare operation, whose failure is an HTTP status.
+
+    Returns status, content type and body.
+    """
     run = _Run(peer, V2_1, None, time.time_ns(), dialect=True)
-    payload = PAYLOADS[number].request.load(item)
-    return dump(_execute(run, RequestBatchItem(operation=number), payload), Tag.RESPONSE_PAYLOAD, V2_1)
+    status = 422
+    try:
+        root, item = dialect.decode(data)
+        if item.tag == Tag.REQUEST_MESSAGE:
+            return 200, "application/json", _reply(run, item, data, "dialect")
+        number = dialect.operation_of(root)
+        if number is None:
+            status = 404
+            raise KMIPError(ResultReason.OPERATION_NOT_SUPPORTED, f"{root[:64]} is not an operation")
+        payload = PAYLOADS[number].request.load(item)
+        response = dump(_execute(run, RequestBatchItem(operation=number), payload), Tag.RESPONSE_PAYLOAD, V2_1)
+        return 200, "application/json", dialect.encode(response, dialect.root_of(number), older=_older())
+    except KMIPError as exc:
+        error = exc
+    except Exception:
+        logger.exception("an operation of the dialect failed")
+        error = KMIPError(ResultReason.GENERAL_FAILURE, FAULT)
+    status = HTTP_STATUS.get(error.reason, status)
+    reason = dialect.VALUES[ResultReason].get(error.reason, str(error.reason))
+    if "application/json" in peer.headers.get("Accept", ""):
+        return status, "application/json", orjson.dumps({"error": reason, "message": error.message})
+    return status, "text/plain", f"{reason}: {error.message}".encode()
+
+
+def _older() -> bool:
+    """Whether the JSON dialect is answered as clients of version 4.x read it: nothing in a request tells."""
+    return conf.current().http.dialect == "cosmian-4"
 
 
 def _execute(run: _Run, item: RequestBatchItem, payload: Struct) -> Struct:
-    run.identity = authn.identify(run.peer)
+    try:
+        run.identity = run.identity or authn.identify(run.peer)
+    except KMIPError as exc:
+        audit_entry(run, item.operation, exc.reason)
+        run.reads += run.changes
+        _record_reads(run)
+        raise
     responses = _carry_out(run, [item], payloads=[payload], failures=True)
     response = responses[0].response_payload
     if responses[0].result_status != ResultStatus.SUCCESS:
@@ -160,7 +212,7 @@ def _answer(run: _Run, message: RequestMessage) -> list[ResponseBatchItem]:
         responses = _deferred(run, items) if _may_defer(run, header) else _carry_out(run, items)
     except KMIPError as exc:
         audit_entry(run, None, exc.reason)
-        audit.writer.add(run.reads)
+        _record_reads(run)
         return [_failure(run, items[0] if len(items) == 1 else None, exc)]
     except Exception:
         logger.exception("a message could not be answered")
@@ -178,9 +230,12 @@ def _carry_out(
     """
     changing = any(item.operation in HANDLERS and HANDLERS[item.operation].changes for item in items)
     if not changing:
-        responses = _items(run, items, payloads, failures, savepoints=False)
-        _check_size(run, responses)
-        audit.writer.add(run.reads)
+        audit.writer.check()
+        try:
+            responses = _items(run, items, payloads, failures, savepoints=False)
+            _check_size(run, responses)
+        finally:
+            _record_reads(run)
         return responses
     _prepare(run, items, payloads)
     for attempt in range(ATTEMPTS):
@@ -190,9 +245,15 @@ def _carry_out(
             if attempt + 1 < ATTEMPTS:
                 continue
             raise
-        audit.writer.add(run.reads)
+        _record_reads(run)
         return responses
     raise AssertionError("unreachable")
+
+
+def _record_reads(run: _Run) -> None:
+    """Hand over the records of what changed nothing."""
+    entries, run.reads = run.reads, []
+    audit.writer.add(entries)
 
 
 def _change(
@@ -298,7 +359,7 @@ def _takes_long(run: _Run, item: RequestBatchItem) -> bool:
 def _resume(work: deferred.Work) -> Callable[[], deferred.Results]:
     """Prepare work that was deferred; what is returned carries it out in the transaction of its results."""
     version, context = work.items[0].version, work.context
-    run = _Run(Peer(context["transport"], context["address"]), version, None, time.time_ns(), work.identity)
+    run = _Run(Peer(context["transport"], context["address"]), version, None, time.time_ns())
     run.dialect = context["dialect"]
     items = [RequestBatchItem.load(ttlv.decode(one.request)) for one in work.items]
     run.header = RequestHeader(
@@ -306,6 +367,12 @@ def _resume(work: deferred.Work) -> Callable[[], deferred.Results]:
         batch_error_continuation_option=context["option"] and BatchErrorContinuationOption(context["option"]),
         batch_count=len(items),
     )
+    try:
+        run.identity = work.identity()
+    except KMIPError as exc:
+        # The client, or its right to this, is no more.
+        refused = _encoded(run, [_failure(run, one, exc) for one in items])
+        return lambda: refused
     _prepare(run, items, None)
 
     def carry_out() -> deferred.Results:
@@ -317,12 +384,16 @@ def _resume(work: deferred.Work) -> Callable[[], deferred.Results]:
                 raise  # Another attempt may succeed.
             logger.exception("deferred work failed")
             responses = [_failure(run, item, KMIPError(ResultReason.GENERAL_FAILURE, FAULT)) for item in items]
-        audit.writer.add(run.reads)
+        _record_reads(run)
         skipped = KMIPError(ResultReason.GENERAL_FAILURE, "not carried out: an earlier item of the batch failed")
         responses += [_failure(run, item, skipped) for item in items[len(responses) :]]
-        return [(one.result_status, ttlv.encode(dump(one, Tag.BATCH_ITEM, version))) for one in responses]
+        return _encoded(run, responses)
 
     return carry_out
+
+
+def _encoded(run: _Run, responses: list[ResponseBatchItem]) -> deferred.Results:
+    return [(one.result_status, ttlv.encode(dump(one, Tag.BATCH_ITEM, run.version))) for one in responses]
 
 
 deferred.use(_resume)
@@ -360,6 +431,7 @@ def _items(
             call = Call(item.operation, run.identity, run.peer, run.version, began // 1_000_000_000, batch, run.dialect)
             payload = payloads[position] if payloads is not None else _payload(handler, item)
             policy.check(run.identity, item.operation, payload)
+            tickets.permit(run.identity, item.operation, payload)
             if position in run.prepared:
                 call.prepared = run.prepared[position]
                 if isinstance(call.prepared, KMIPError):
@@ -444,13 +516,16 @@ def _failure(run: _Run, item: RequestBatchItem | None, error: KMIPError) -> Resp
         operation=item.operation if item is not None else None,
         unique_batch_item_id=item.unique_batch_item_id if item is not None else None,
         result_status=error.status,
-        result_reason=reason_in(error.reason, run.version),
+        result_reason=reason_in(error.reason, run.version, item.operation if item is not None else None),
         result_message=error.message,
     )
 
 
 def _encode(run: _Run, responses: list[ResponseBatchItem], encoding: str) -> bytes:
-    return ENCODINGS[encoding].encode(_response(run, responses), Tag.RESPONSE_MESSAGE, run.version)
+    response = _response(run, responses)
+    if encoding == "dialect" and _older():
+        return dialect.encode(dump(response, Tag.RESPONSE_MESSAGE, run.version), older=True)
+    return ENCODINGS[encoding].encode(response, Tag.RESPONSE_MESSAGE, run.version)
 
 
 def _response(run: _Run, responses: list[ResponseBatchItem]) -> ResponseMessage:

@@ -7,9 +7,11 @@ all of them. Servers with row locks group commits themselves, so there each chan
 
 import threading
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, TypeVar, cast
 
 from django.db import connection, transaction
+
+T = TypeVar("T")
 
 #: Changes in one transaction: enough to make the wait for the disk small, few enough to answer the first soon.
 MAX_GROUP: Final = 32
@@ -44,7 +46,7 @@ class Groups:
         self._waiting: list[_Entry] = []
         self._busy = False
 
-    def run(self, work: Callable[[], Any]) -> Any:
+    def run(self, work: Callable[[], T]) -> T:
         """Do work that opens a transaction of its own, perhaps in a group; returns or raises what it does, after the
         commit."""
         if connection.vendor != "sqlite" or connection.in_atomic_block:
@@ -60,14 +62,14 @@ class Groups:
         if group is None:
             entry.done.acquire()
             if not entry.leads:
-                return self._outcome(entry)
+                return cast(T, self._outcome(entry))
             with self._lock:
                 group, self._waiting = [entry, *self._waiting[: MAX_GROUP - 1]], self._waiting[MAX_GROUP - 1 :]
         try:
             _commit(group)
         finally:
             self._hand_on(group, entry)
-        return self._outcome(entry)
+        return cast(T, self._outcome(entry))
 
     def _hand_on(self, group: list[_Entry], own: _Entry) -> None:
         """Wake those whose work is done, and one that waits to lead the next group."""

@@ -115,6 +115,9 @@ def issue(
     rights: list[Right] | None = None,
 ) -> Ticket:
     """A new ticket that stands for an identity, limited to `rights` if they are given."""
+    if isinstance(identity, Bearer):
+        # It would outlive, or do more than, the ticket that asks for it.
+        raise KMIPError(ResultReason.PERMISSION_DENIED, "a ticket does not give out tickets")
     longest = conf.current().jobs.ticket_lifetime
     seconds = min(lifetime, longest) if lifetime else longest
     if seconds < 0 or (requests is not None and requests <= 0):
@@ -189,6 +192,18 @@ def _use(peer: Peer, ticket: Ticket) -> Identity:
         raise _invalid()
     if row.remaining is not None and not valid.filter(remaining__gt=0).update(remaining=F("remaining") - 1):
         raise _invalid()
+    return _identity(row)
+
+
+def again(ticket: str) -> Identity:
+    """Who a ticket, by its digest, stands for when a request is carried out that was taken on while it was valid."""
+    row = models.Ticket.objects.filter(id=ticket).first()
+    if row is None:
+        raise _invalid()
+    return _identity(row)
+
+
+def _identity(row: models.Ticket) -> Identity:
     rights = tuple(_limit_of(one) for one in row.rights.order_by("id")) if row.delegated else None
     scope = row.identity["scope"]
     if rights is not None:

@@ -6,7 +6,7 @@ as hexadecimal and encodes back unchanged.
 """
 
 from enum import KEEP, IntEnum, IntFlag
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from kmip.versions import V1_0, V1_1, V1_2, V1_3, V1_4, V2_0, V2_1, Version
 
@@ -39,6 +39,12 @@ class Enumeration(IntEnum):
         member._value_ = value
         member.since, member.until, member.also = V1_0, V2_1, ()
         return member
+
+    @classmethod
+    def of(cls, number: int) -> Self:
+        """The member with a number, listed or not; `cls(number)` does not do for an enumeration without any lines."""
+        member = cls._value2member_map_.get(number)
+        return cast(Self, cls._missing_(number) if member is None else member)
 
     def __str__(self) -> str:
         return self.spelling

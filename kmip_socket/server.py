@@ -98,6 +98,7 @@ class Server:
         self.ledger.reset(process)
         self.pool = Pool(config.db.pool_size)
         self.draining = False
+        self.config = config
         self._stamps = revocation.stamps(config)
         self.connections: set[Connection] = set()
         self._actions: list[Callable[[], None]] = []
@@ -156,7 +157,8 @@ class Server:
 
     def _reload(self) -> None:
         try:
-            self.context = tls.server_context(conf.reload(), "kmip")
+            self.config = conf.reload()
+            self.context = tls.server_context(self.config, "kmip")
         except conf.ConfigError as error:
             log.error("certificates not reloaded: %s", error)
         else:
@@ -196,7 +198,7 @@ class Server:
 
     def _sweep(self) -> None:
         """Cut off the connections that are over their deadline; notice changed CAs and revocation lists."""
-        stamps = revocation.stamps(conf.current())
+        stamps = revocation.stamps(self.config)
         if stamps != self._stamps:
             self._stamps = stamps
             self._reload()

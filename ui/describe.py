@@ -1,4 +1,4 @@
-"""An object's attributes as people read them. What there is comes from the attribute table; here stands only the order."""
+"""An object's attributes as people read them: what there is comes from the attribute table, the order from here."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -212,7 +212,7 @@ def _jwk(text: str) -> list[Found]:
     """A JSON Web Key or a set of them (RFC 7517, RFC 8037); nothing for other JSON."""
     try:
         parsed = json.loads(text)
-        jwks = parsed["keys"] if "keys" in parsed else [parsed]
+        jwks = parsed.get("keys", [parsed])
         return [_one_jwk(jwk) for jwk in jwks]
     except (*_FAILURES, KeyError, AttributeError):
         return []

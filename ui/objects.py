@@ -31,10 +31,11 @@ from keystore import conf, store
 from keystore.crypto.algorithms import ALGORITHMS
 from keystore.models import ManagedObject, ObjectIndex
 from keystore.store import Managed
-from kmip.attributes import Attributes, Vendor
+from kmip.attributes import Attributes, Key, Vendor
 from kmip.enums import CryptographicAlgorithm, ObjectType, Operation, State
 from kmip.errors import KMIPError
 from kmip.tags import Tag
+from kmip.ttlv import Item, Type
 from ui import describe, lifecycle, session
 from ui.words import TYPES, label
 
@@ -63,7 +64,7 @@ def address_of(uid: str) -> str:
 
 def tag_key() -> Vendor:
     """The vendor attribute that holds an object's tags."""
-    return Vendor(conf.current().server.vendor_identification, "tag")
+    return Vendor(conf.current().server.vendor_identification, store.TAGS)
 
 
 # Columns.
@@ -93,13 +94,7 @@ def name_of(attributes: Attributes) -> str:
 def tags_of(attributes: Attributes) -> list[str]:
     """The tags of the JSON dialect: a JSON list in one vendor attribute."""
     item = attributes.first(tag_key())
-    if item is None or not isinstance(item.value, str):
-        return []
-    try:
-        found = json.loads(item.value)
-    except ValueError:
-        return [item.value]
-    return [str(one) for one in found] if isinstance(found, list) else [str(found)]
+    return store.tags_in(item.value) if item is not None and isinstance(item.value, str) else []
 
 
 def _number(value: Any) -> str:
@@ -145,6 +140,7 @@ class Facet(admin.ListFilter):
     def __init__(self, request: HttpRequest, params: dict[str, Any], model: Any, model_admin: Any) -> None:
         super().__init__(request, params, model, model_admin)
         self.value = (params.pop(self.parameter, None) or [""])[-1].strip()
+        self.namespace = session.identity(request).namespace
 
     def has_output(self) -> bool:
         return True
@@ -170,7 +166,15 @@ class Facet(admin.ListFilter):
 
     def narrow(self, objects: QuerySet[ManagedObject], value: str) -> QuerySet[ManagedObject]:
         """The objects that have the value."""
+        return store.with_attribute(objects, self.attribute(), [self.parsed(value)], 0, namespace=self.namespace)
+
+    def attribute(self) -> Key:
+        """The attribute that the value is of."""
         raise NotImplementedError
+
+    def parsed(self, value: str) -> Any:
+        """The value of the attribute; raises `KeyError` or `ValueError` for what is none."""
+        return value
 
 
 class TypeFacet(Facet):
@@ -181,8 +185,11 @@ class TypeFacet(Facet):
     def options(self) -> list[tuple[str, str]]:
         return [(one.spelling, str(TYPES[one])) for one in ObjectType]
 
-    def narrow(self, objects: QuerySet[ManagedObject], value: str) -> QuerySet[ManagedObject]:
-        return store.with_attribute(objects, Tag.OBJECT_TYPE, [ObjectType.by_spelling()[value]], 0)
+    def attribute(self) -> Key:
+        return Tag.OBJECT_TYPE
+
+    def parsed(self, value: str) -> ObjectType:
+        return ObjectType.by_spelling()[value]
 
 
 class StateFacet(Facet):
@@ -193,8 +200,13 @@ class StateFacet(Facet):
     def options(self) -> list[tuple[str, str]]:
         return [(one.spelling, label(one)) for one in State]
 
-    def narrow(self, objects: QuerySet[ManagedObject], value: str) -> QuerySet[ManagedObject]:
-        return store.with_attribute(objects, Tag.STATE, [State.by_spelling()[value]], int(time.time()))
+    def attribute(self) -> Key:
+        # What is due by now counts.
+        store.settle_due(int(time.time()))
+        return Tag.STATE
+
+    def parsed(self, value: str) -> State:
+        return State.by_spelling()[value]
 
 
 class AlgorithmFacet(Facet):
@@ -205,9 +217,11 @@ class AlgorithmFacet(Facet):
     def options(self) -> list[tuple[str, str]]:
         return [(one.spelling, one.spelling) for one in sorted(ALGORITHMS, key=str)]
 
-    def narrow(self, objects: QuerySet[ManagedObject], value: str) -> QuerySet[ManagedObject]:
-        algorithm = CryptographicAlgorithm.by_spelling()[value]
-        return store.with_attribute(objects, Tag.CRYPTOGRAPHIC_ALGORITHM, [algorithm], 0)
+    def attribute(self) -> Key:
+        return Tag.CRYPTOGRAPHIC_ALGORITHM
+
+    def parsed(self, value: str) -> CryptographicAlgorithm:
+        return CryptographicAlgorithm.by_spelling()[value]
 
 
 class LengthFacet(Facet):
@@ -215,8 +229,11 @@ class LengthFacet(Facet):
 
     title, parameter = _("Length"), "length"
 
-    def narrow(self, objects: QuerySet[ManagedObject], value: str) -> QuerySet[ManagedObject]:
-        return store.with_attribute(objects, Tag.CRYPTOGRAPHIC_LENGTH, [int(value)], 0)
+    def attribute(self) -> Key:
+        return Tag.CRYPTOGRAPHIC_LENGTH
+
+    def parsed(self, value: str) -> int:
+        return int(value)
 
 
 class ExpiryFacet(Facet):
@@ -245,8 +262,8 @@ class GroupFacet(Facet):
 
     title, parameter = _("Group"), "group"
 
-    def narrow(self, objects: QuerySet[ManagedObject], value: str) -> QuerySet[ManagedObject]:
-        return store.with_attribute(objects, Tag.OBJECT_GROUP, [value], 0)
+    def attribute(self) -> Key:
+        return Tag.OBJECT_GROUP
 
 
 class TagFacet(Facet):
@@ -254,10 +271,11 @@ class TagFacet(Facet):
 
     title, parameter = _("Tag"), "tag"
 
-    def narrow(self, objects: QuerySet[ManagedObject], value: str) -> QuerySet[ManagedObject]:
-        labels = store.attribute_label(tag_key())
-        found = ObjectIndex.objects.filter(attribute=labels, value=value)
-        return objects.filter(uid__in=found.values("object_id"))
+    def attribute(self) -> Key:
+        return tag_key()
+
+    def parsed(self, value: str) -> Item:
+        return Item(Tag.ATTRIBUTE_VALUE, Type.TEXT_STRING, value)
 
 
 FACETS = (TypeFacet, StateFacet, AlgorithmFacet, LengthFacet, ExpiryFacet, OwnerFacet, GroupFacet, TagFacet)
@@ -273,9 +291,10 @@ def search(objects: QuerySet[ManagedObject], text: str, namespace: str) -> tuple
     """The objects whose identifier, name or tag begins with a text, and whether there were too many to take all."""
     labels = (Tag.NAME.spelling, store.attribute_label(tag_key()))
     rows = ObjectIndex.objects.filter(_begins("value", text), namespace=namespace, attribute__in=labels)
-    uids = list(rows.values_list("object_id", flat=True)[:MATCHES])
-    uids += ManagedObject.objects.filter(_begins("uid", text)).values_list("uid", flat=True)[:MATCHES]
-    return objects.filter(uid__in=uids), len(uids) >= MATCHES
+    keys = list(rows.values_list("object_id", flat=True)[:MATCHES])
+    identified = ManagedObject.objects.filter(_begins("uid", store.key_of(namespace, text)), namespace=namespace)
+    keys += identified.values_list("uid", flat=True)[:MATCHES]
+    return objects.filter(uid__in=keys), len(keys) >= MATCHES
 
 
 def _begins(column: str, text: str) -> Q:
@@ -385,7 +404,11 @@ class ManagedObjectAdmin(admin.ModelAdmin):
         if isinstance(response, TemplateResponse) and "cl" in (response.context_data or {}):
             listed: KeysetList = response.context_data["cl"]
             response.context_data["rows"] = [
-                (managed, address_of(managed.uid), [(name, column.title, column.text(managed)) for name, column in columns.items()])
+                (
+                    managed,
+                    address_of(managed.uid),
+                    [(name, column.title, column.text(managed)) for name, column in columns.items()],
+                )
                 for managed in listed.result_list
             ]  # fmt: skip
             if request.headers.get("HX-Request"):
@@ -445,7 +468,10 @@ class ManagedObjectAdmin(admin.ModelAdmin):
         self, request: HttpRequest, queryset: QuerySet[ManagedObject], operation: Operation, name: str
     ) -> HttpResponse | None:
         """Show what an action will do to each object, and do it once that is confirmed."""
-        chosen = store.fetch_all(queryset[: PAGE * 2], int(time.time()))
+        # By identifier, each with the person's own rights on it; never more than a page of them.
+        uids = request.POST.getlist(helpers.ACTION_CHECKBOX_NAME)[:PAGE]
+        found = [session.managed(request, uid) for uid in uids]
+        chosen = [managed for managed in found if managed is not None]
         form_class = lifecycle.FORMS[operation]
         confirmed = "confirm" in request.POST
         form = form_class(request.POST if confirmed else None)

@@ -48,7 +48,8 @@ class StartCommand(ConfiguredCommand):
         checks.database(config, migrate=options["migrate"])
         checks.root_key(config)
         _raise_file_limit()
-        children = [child for kind in kinds for child in import_string(settings.KMS["PROCESSES"][kind])(config)]
+        processes: dict[str, str] = settings.KMS["PROCESSES"]  # type: ignore[assignment] # KMS holds tables of two kinds
+        children = [child for kind in kinds for child in import_string(processes[kind])(config)]
         supervisor.listen(config)
 
         def announce() -> None:

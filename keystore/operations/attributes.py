@@ -34,7 +34,7 @@ class _Instance(NamedTuple):
     """The one attribute instance that a request is about."""
 
     key: Key
-    index: int
+    number: int
     value: Any
 
 
@@ -154,7 +154,7 @@ def adjust_attribute(call: Call, request: AdjustAttributeRequest) -> AdjustAttri
         held = managed.attributes[key][rules.single(managed.attributes, key, ResultReason.MULTI_VALUED_ATTRIBUTE)]
     elif not isinstance(key, Tag):
         raise KMIPError(ResultReason.ITEM_NOT_FOUND, f"the object has no {title_of(key)}")
-    type_ = BY_TAG[key].kind.type if isinstance(key, Tag) else held.type
+    type_: Any = BY_TAG[key].kind.type if isinstance(key, Tag) else held.type
     number = held if isinstance(key, Tag) else held.value
     value = _adjusted(type_, number, request.adjustment_type, request.adjustment_value)
     _set(call, managed, key, value if isinstance(key, Tag) else Item(Tag.ATTRIBUTE_VALUE, type_, value))
@@ -186,7 +186,7 @@ def delete_attribute(call: Call, request: DeleteAttributeRequest) -> DeleteAttri
     """Take an instance of an attribute, or in 2.x all of them, away from an object (KMIP 2.1, 6.1.13)."""
     managed = _changing(call, request.unique_identifier)
     attributes = managed.attributes
-    references = request.attribute_reference or []
+    references: list[Key] = request.attribute_reference or []
     if request.current_attribute is not None:
         current = _one(request.current_attribute)
         key, indices = current.key, [rules.instance(attributes, current.key, current.value)]

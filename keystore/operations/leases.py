@@ -1,4 +1,4 @@
-"""Obtain Lease and Get Usage Allocation: how long and how much a client may use an object by itself (2.1, 6.1.23, 6.1.35).
+"""Obtain Lease and Get Usage Allocation: how long and how much a client may use an object (2.1, 6.1.23, 6.1.35).
 
 A lease is a row with a date, so that it is known who relies on an object; an allocation is one conditional UPDATE.
 """
@@ -30,6 +30,7 @@ PROTECTING: Final = (
     | Mask.CERTIFICATE_SIGN
     | Mask.CRL_SIGN
     | Mask.GENERATE_CRYPTOGRAM
+    | Mask.FPE_ENCRYPT
 )
 #: States in which nobody is to rely on an object any more.
 _NO_LEASE: Final = frozenset({State.COMPROMISED})

@@ -1,19 +1,18 @@
 """Operations that find and read objects: Locate, Check, Get, Export, Get Attributes, Get Attribute List."""
 
-from typing import Any
+from typing import Final
 
 from keystore import objects, policy, store
 from keystore.call import Call, operation
 from keystore.crypto import keys
 from keystore.store import Managed
-from kmip.attributes import BY_TAG, Attributes, Key, References, Vendor
+from kmip.attributes import Attributes, Key, References, Vendor
 from kmip.enums import (
     KeyFormatType,
     ObjectGroupMember,
     ObjectType,
     Operation,
     ResultReason,
-    State,
     StorageStatusMask,
 )
 from kmip.errors import KMIPError
@@ -34,6 +33,7 @@ from kmip.payloads import (
 )
 from kmip.schema import Struct
 from kmip.tags import Tag
+from kmip.ttlv import Item
 
 #: MySQL's keyring sends it as an attribute (docs/divergences.md).
 _STATUS = Vendor("", "Storage Status Mask")
@@ -51,8 +51,10 @@ def locate(call: Call, request: LocateRequest) -> LocateResponse:
         policy.visible(call.identity),
         StorageStatusMask.ON_LINE_STORAGE if mask is None else mask,
     )
+    if Tag.STATE in asked:
+        store.settle_due(call.now)
     if request.object_group_member == ObjectGroupMember.GROUP_MEMBER_FRESH:
-        found = store.with_attribute(found, Tag.FRESH, [True], call.now)
+        found = store.with_attribute(found, Tag.FRESH, [True], call.now, namespace=call.identity.namespace)
     for key, values in asked.items():
         found = store.with_attribute(found, key, list(values.values()), call.now, namespace=call.identity.namespace)
     total = None
@@ -81,7 +83,8 @@ def check(call: Call, request: CheckRequest) -> CheckResponse:
     """Ask whether an object could be used so; what is not allowed comes back (KMIP 2.1, 6.1.7)."""
     managed = call.live(request.unique_identifier)
     attributes = managed.attributes
-    refused: dict[str, Any] = {}
+    # Operations behind this one in the batch fail unless the object may be used so.
+    call.batch.placeholder = None
     limits = attributes.usage_limits
     if request.usage_limits_count is not None and limits is not None:
         left = managed.usage_remaining if managed.usage_remaining is not None else limits.usage_limits_count
@@ -94,9 +97,10 @@ def check(call: Call, request: CheckRequest) -> CheckResponse:
         )
     lease = request.lease_time
     if lease is not None and lease > objects.LEASE_TIME:
-        refused["lease_time"] = objects.LEASE_TIME
+        # There is no reason for this one: the longest lease that may be granted comes back instead of the identifier.
+        return CheckResponse(lease_time=objects.LEASE_TIME)
     call.batch.placeholder = managed.uid
-    return CheckResponse(unique_identifier=managed.uid, **refused)
+    return CheckResponse(unique_identifier=managed.uid)
 
 
 @operation(Operation.GET, changes=False)
@@ -108,11 +112,9 @@ def get(call: Call, request: GetRequest) -> GetResponse:
         # The first Get takes an object's freshness (2.1, 4.24).
         store.no_longer_fresh(managed.key)
     call.batch.placeholder = managed.uid
-    return GetResponse(
-        object_type=managed.object_type,
-        unique_identifier=managed.uid,
-        **{FIELDS[managed.object_type]: managed_object},
-    )
+    response = GetResponse(object_type=managed.object_type, unique_identifier=managed.uid)
+    setattr(response, FIELDS[managed.object_type], managed_object)
+    return response
 
 
 def given(call: Call, managed: Managed, request: GetRequest | ExportRequest) -> Struct:
@@ -126,6 +128,10 @@ def given(call: Call, managed: Managed, request: GetRequest | ExportRequest) -> 
     managed_object: Struct = objects.decode(managed)
     reformat(call, managed, managed_object, request)
     return managed_object
+
+
+#: What clients of the JSON dialect get as bare bytes, however it was registered.
+RAW_IN_THE_DIALECT: Final = frozenset({ObjectType.SYMMETRIC_KEY, ObjectType.SECRET_DATA})
 
 
 def reformat(call: Call, managed: Managed, managed_object: Struct, request: GetRequest | ExportRequest) -> None:
@@ -144,13 +150,21 @@ def reformat(call: Call, managed: Managed, managed_object: Struct, request: GetR
             raise KMIPError(ResultReason.KEY_FORMAT_TYPE_NOT_SUPPORTED, "a wrapped key stays in its format")
         return
     value = block.key_value
-    if wanted is None or not isinstance(value, KeyValue):
+    if wanted is None and call.dialect and managed.object_type in RAW_IN_THE_DIALECT:
+        wanted = KeyFormatType.RAW
+    if not isinstance(value, KeyValue) or (wanted is None and request.key_compression_type is None):
         return
+    wanted = wanted or block.key_format_type
     if wanted == block.key_format_type and request.key_compression_type is None:
         return
+    material = value.key_material
+    if isinstance(material, Item):
+        raise KMIPError(
+            ResultReason.KEY_FORMAT_TYPE_NOT_SUPPORTED, f"a key of format {block.key_format_type} stays in it"
+        )
     value.key_material = keys.convert(
         managed.object_type,
-        value.key_material,  # type: ignore[arg-type] - an unknown structure is refused by convert
+        material,
         block.key_format_type,
         wanted,
         algorithm=block.cryptographic_algorithm,
@@ -186,6 +200,8 @@ def get_attributes(call: Call, request: GetAttributesRequest) -> GetAttributesRe
     attributes = shown(managed)
     names = request.attribute_reference
     if names:
+        if len(names) != len(set(names)):
+            raise KMIPError(ResultReason.INVALID_MESSAGE, "an attribute is named more than once")
         attributes = attributes.only(dict.fromkeys(names))
     call.batch.placeholder = managed.uid
     return GetAttributesResponse(unique_identifier=managed.uid, attributes=attributes)
@@ -198,6 +214,3 @@ def get_attribute_list(call: Call, request: GetAttributeListRequest) -> GetAttri
     names: list[Key] = list(shown(managed))
     call.batch.placeholder = managed.uid
     return GetAttributeListResponse(unique_identifier=managed.uid, attribute_reference=References(names))
-
-
-__all__ = ["BY_TAG", "KeyFormatType", "State", "given", "shown"]

@@ -1,5 +1,7 @@
 """Ciphers: defaults, IVs, counters, paddings, tags, streams, and the reason of every refusal."""
 
+# ruff: noqa: E501 - a case is a line
+
 import tracemalloc
 
 import pytest

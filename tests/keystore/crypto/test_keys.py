@@ -18,7 +18,7 @@ from tests.keystore.crypto.vectors import PACKAGE, records
 
 F, O = KeyFormatType, ObjectType  # noqa: E741
 R = ResultReason
-FOUNDRY = {"AES": (A.AES, (128, 192, 256)), "DES3": (A.DES3, (112, 168)), "SKIPJACK": (A.SKIPJACK, (80,))}
+FOUNDRY = {"AES": (A.AES, (128, 192, 256)), "SKIPJACK": (A.SKIPJACK, (80,))}
 
 
 @pytest.mark.parametrize(("algorithm", "sizes"), FOUNDRY.values(), ids=FOUNDRY)
@@ -27,6 +27,12 @@ def test_the_foundry_s_keys_have_their_lengths(algorithm, sizes):
     for bits in sizes:
         assert len(keys.generate_symmetric(algorithm, bits)) * 8 == bits
         assert keys.generate_symmetric(algorithm, bits) != keys.generate_symmetric(algorithm, bits)
+
+
+@pytest.mark.parametrize(("bits", "length"), [(112, 16), (128, 16), (168, 24), (192, 24)])
+def test_a_triple_des_key_comes_with_its_parity_bits(bits, length):
+    """The length counts bits of key, or of key and parity; the material has both (SKFF-M-8 and SKFF-O-5)."""
+    assert len(keys.generate_symmetric(A.DES3, bits)) == length
 
 
 @pytest.mark.parametrize(("algorithm", "bits"), [(A.DES, 64), (A.DES3, 128), (A.DES3, 192)], ids=str)
