@@ -5,7 +5,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 BIN := .venv/bin
 CONFIG ?= var/kms.toml
 
-.PHONY: run test test-db clean
+.PHONY: run test test-db test-browser bench clean
 
 run: .venv/.runtime $(CONFIG) var/root.key
 	@export KMS_CONFIG=$(CONFIG) && $(BIN)/python manage.py migrate --verbosity 0 && \
@@ -20,7 +20,15 @@ test: .venv/.development
 # Against the servers that TEST_POSTGRES_URL and TEST_MARIADB_URL name; those not named are left out.
 test-db: .venv/.development
 	@for url in "$$TEST_POSTGRES_URL" "$$TEST_MARIADB_URL"; do \
-		[ -z "$$url" ] || DATABASE_URL="$$url" $(BIN)/python -m pytest || exit 1; done
+		[ -z "$$url" ] || DATABASE_URL="$$url" $(BIN)/python -m pytest -m django_db || exit 1; done
+
+# A real browser on the real server; Debian's Chromium is installed where it is missing and this may be done.
+test-browser: .venv/.development
+	@command -v chromium > /dev/null || apt-get install -y -q chromium
+	$(BIN)/python -m pytest -m browser --browser-tests
+
+bench: .venv/.development
+	$(BIN)/python -m benchmarks.run
 
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis

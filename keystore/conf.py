@@ -114,9 +114,6 @@ class Http:
     send_timeout: float = setting(30.0, "Seconds that a client may take none of an answer.", minimum=0.1)
     keep_alive: float = setting(75.0, "Seconds that an idle connection stays open.", minimum=0.1)
     max_body_size: int = setting(67_108_864, "Bytes of the largest request body.", minimum=1024)
-    dialect: Literal["cosmian-5", "cosmian-4"] = setting(
-        "cosmian-5", "Whose shapes the answers on /kmip/2_1 have: those of version 5 or of 4.x of its clients."
-    )
     trusted_proxies: tuple[str, ...] = setting((), "Addresses or networks of proxies whose X-Forwarded-For counts.")
     allowed_hosts: tuple[str, ...] = setting(
         (), "Accepted Host headers; by default any with TLS, only names of this machine's loopback without."
@@ -210,36 +207,6 @@ class Access:
 
 
 @dataclass(frozen=True, slots=True)
-class Audit:
-    """The record of what was done."""
-
-    mode: Literal["batched", "immediate"] = setting(
-        "batched", "Records of reads and of cryptography: within 100 ms, or before the answer. Changes: always before."
-    )
-    checkpoint_interval: float = setting(1.0, "Seconds between checkpoints of the audit records.", minimum=0.05)
-    checkpoint_file: Path | None = setting(
-        Path("var/audit-checkpoints.jsonl"), "File to which checkpoints are written too, outside the database."
-    )
-    checkpoint_syslog: str | None = setting(None, "Where checkpoints go by syslog: /dev/log, or host:port for UDP.")
-
-
-@dataclass(frozen=True, slots=True)
-class Jobs:
-    """What is done in the background, on one node at a time."""
-
-    workers: int = setting(2, "Asynchronous requests that are carried out at the same time.", minimum=1)
-    large_batch: int = setting(
-        256, "Batch items beyond which a message is answered asynchronously if the client allows it.", minimum=1
-    )
-    max_asynchronous: int = setting(1000, "Asynchronous requests of one client that may wait.", minimum=1)
-    result_lifetime: float = setting(86_400.0, "Seconds that the result of an asynchronous request is kept.", minimum=1)
-    ticket_lifetime: int = setting(86_400, "Seconds that a Login ticket is valid at most.", minimum=1)
-    notification_lifetime: float = setting(
-        3600.0, "Seconds that a notification waits for its client, and a client for its notifications.", minimum=1
-    )
-
-
-@dataclass(frozen=True, slots=True)
 class Crypto:
     """What cryptography is allowed to use."""
 
@@ -267,9 +234,7 @@ class Config:
     sealing: Sealing
     auth: Auth
     access: Access
-    audit: Audit
     crypto: Crypto
-    jobs: Jobs
     logging: Logging
     layers: Mapping[str, str] = field(repr=False)
 

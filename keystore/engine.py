@@ -6,20 +6,19 @@ payloads for the console and for commands. Neither knows an algorithm, an attrib
 
 import logging
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import orjson
 from django.db import DatabaseError, transaction
 
-from keystore import audit, authn, conf, deferred, operations, policy, tickets
+from keystore import audit, authn, operations, policy
 from keystore.authn import Identity, Peer
 from keystore.call import HANDLERS, Batch, Call, Handler
 from keystore.grouping import groups
 from keystore.sealing import SealingError
 from keystore.store import Conflict
-from kmip import dialect, ttlv
+from kmip import dialect
 from kmip.enums import AsynchronousIndicator, BatchErrorContinuationOption, Operation, ResultReason, ResultStatus
 from kmip.errors import KMIPError, reason_in
 from kmip.messages import (
@@ -85,29 +84,21 @@ class _Run:
 
 def handle(data: bytes, peer: Peer, encoding: str = "ttlv", *, answer: str | None = None) -> bytes:
     """Answer a message in its encoding, or in the one named by `answer`. Bad input gets a well-formed error."""
-    run = _Run(peer, V1_0, None, time.time_ns(), dialect=encoding == "dialect")
+    codec = ENCODINGS[encoding]
+    began = time.time_ns()
+    run = _Run(peer, V1_0, None, began, dialect=encoding == "dialect")
     try:
-        item = ENCODINGS[encoding].decode(data)
+        message = RequestMessage.load(codec.decode(data))
     except KMIPError as exc:
         run.version = _version_of(data)
         return _encode(run, [_failure(run, None, exc)], answer or encoding)
-    return _reply(run, item, data, answer or encoding)
-
-
-def _reply(run: _Run, item: Item, data: bytes, encoding: str) -> bytes:
-    """Answer a message that has been decoded."""
-    try:
-        message = RequestMessage.load(item)
-    except KMIPError as exc:
-        run.version = _version_of(data)
-        return _encode(run, [_failure(run, None, exc)], encoding)
     run.header = message.request_header
     responses = _answer(run, message)
     try:
-        return _encode(run, responses, encoding)
+        return _encode(run, responses, answer or encoding)
     except Exception:
         logger.exception("a response could not be encoded")
-        return _encode(run, [_failure(run, None, KMIPError(ResultReason.GENERAL_FAILURE, FAULT))], encoding)
+        return _encode(run, [_failure(run, None, KMIPError(ResultReason.GENERAL_FAILURE, FAULT))], answer or encoding)
 
 
 def refusal(error: KMIPError, encoding: str = "ttlv") -> bytes:
@@ -116,12 +107,9 @@ def refusal(error: KMIPError, encoding: str = "ttlv") -> bytes:
     return _encode(run, [_failure(run, None, error)], encoding)
 
 
-def execute(
-    number: Operation, payload: Struct, peer: Peer, *, version: Version = V2_1, identity: Identity | None = None
-) -> Any:
-    """Carry out one operation, as `identity` if it is known without asking; returns its response payload, raises
-    `KMIPError`."""
-    run = _Run(peer, version, None, time.time_ns(), identity)
+def execute(number: Operation, payload: Struct, peer: Peer, *, version: Version = V2_1) -> Any:
+    """Carry out one operation; returns its response payload, raises `KMIPError`."""
+    run = _Run(peer, version, None, time.time_ns())
     item = RequestBatchItem(operation=number)
     return _execute(run, item, payload)
 
@@ -130,7 +118,6 @@ def execute(
 HTTP_STATUS: Final[dict[ResultReason, int]] = {
     ResultReason.AUTHENTICATION_NOT_SUCCESSFUL: 401,
     ResultReason.PERMISSION_DENIED: 403,
-    ResultReason.NOT_AUTHORISED: 403,
     ResultReason.GENERAL_FAILURE: 500,
 }
 
@@ -140,44 +127,33 @@ def handle_http(data: bytes, peer: Peer) -> tuple[int, str, bytes]:
 
     Returns status, content type and body.
     """
-    run = _Run(peer, V2_1, None, time.time_ns(), dialect=True)
     status = 422
     try:
         root, item = dialect.decode(data)
         if item.tag == Tag.REQUEST_MESSAGE:
-            return 200, "application/json", _reply(run, item, data, "dialect")
+            return 200, "application/json", handle(data, peer, "dialect")
         number = dialect.operation_of(root)
         if number is None:
             status = 404
             raise KMIPError(ResultReason.OPERATION_NOT_SUPPORTED, f"{root[:64]} is not an operation")
+        run = _Run(peer, V2_1, None, time.time_ns(), dialect=True)
         payload = PAYLOADS[number].request.load(item)
         response = dump(_execute(run, RequestBatchItem(operation=number), payload), Tag.RESPONSE_PAYLOAD, V2_1)
-        return 200, "application/json", dialect.encode(response, dialect.root_of(number), older=_older())
+        return 200, "application/json", dialect.encode(response, dialect.root_of(number))
     except KMIPError as exc:
         error = exc
     except Exception:
         logger.exception("an operation of the dialect failed")
         error = KMIPError(ResultReason.GENERAL_FAILURE, FAULT)
     status = HTTP_STATUS.get(error.reason, status)
-    reason = dialect.VALUES[ResultReason].get(error.reason, str(error.reason))
+    reason = error.reason.name.title()
     if "application/json" in peer.headers.get("Accept", ""):
         return status, "application/json", orjson.dumps({"error": reason, "message": error.message})
     return status, "text/plain", f"{reason}: {error.message}".encode()
 
 
-def _older() -> bool:
-    """Whether the JSON dialect is answered as clients of version 4.x read it: nothing in a request tells."""
-    return conf.current().http.dialect == "cosmian-4"
-
-
 def _execute(run: _Run, item: RequestBatchItem, payload: Struct) -> Struct:
-    try:
-        run.identity = run.identity or authn.identify(run.peer)
-    except KMIPError as exc:
-        audit_entry(run, item.operation, exc.reason)
-        run.reads += run.changes
-        _record_reads(run)
-        raise
+    run.identity = authn.identify(run.peer)
     responses = _carry_out(run, [item], payloads=[payload], failures=True)
     response = responses[0].response_payload
     if responses[0].result_status != ResultStatus.SUCCESS:
@@ -209,10 +185,12 @@ def _answer(run: _Run, message: RequestMessage) -> list[ResponseBatchItem]:
         if not items or len(items) > MAX_BATCH:
             raise KMIPError(ResultReason.INVALID_MESSAGE, f"a message has 1 to {MAX_BATCH} batch items")
         run.identity = authn.identify(run.peer, header.authentication)
-        responses = _deferred(run, items) if _may_defer(run, header) else _carry_out(run, items)
+        if header.asynchronous_indicator is AsynchronousIndicator.MANDATORY:
+            raise KMIPError(ResultReason.FEATURE_NOT_SUPPORTED, "requests are not answered asynchronously")
+        responses = _carry_out(run, items)
     except KMIPError as exc:
         audit_entry(run, None, exc.reason)
-        _record_reads(run)
+        audit.writer.add(run.reads)
         return [_failure(run, items[0] if len(items) == 1 else None, exc)]
     except Exception:
         logger.exception("a message could not be answered")
@@ -230,12 +208,9 @@ def _carry_out(
     """
     changing = any(item.operation in HANDLERS and HANDLERS[item.operation].changes for item in items)
     if not changing:
-        audit.writer.check()
-        try:
-            responses = _items(run, items, payloads, failures, savepoints=False)
-            _check_size(run, responses)
-        finally:
-            _record_reads(run)
+        responses = _items(run, items, payloads, failures, savepoints=False)
+        _check_size(run, responses)
+        audit.writer.add(run.reads)
         return responses
     _prepare(run, items, payloads)
     for attempt in range(ATTEMPTS):
@@ -245,15 +220,9 @@ def _carry_out(
             if attempt + 1 < ATTEMPTS:
                 continue
             raise
-        _record_reads(run)
+        audit.writer.add(run.reads)
         return responses
     raise AssertionError("unreachable")
-
-
-def _record_reads(run: _Run) -> None:
-    """Hand over the records of what changed nothing."""
-    entries, run.reads = run.reads, []
-    audit.writer.add(entries)
 
 
 def _change(
@@ -300,105 +269,6 @@ def _prepare(run: _Run, items: list[RequestBatchItem], payloads: list[Struct] | 
             run.prepared[position] = exc
 
 
-# Asynchronous processing (2.1, 9.1 and 9.2).
-
-
-def _may_defer(run: _Run, header: RequestHeader) -> bool:
-    """Whether the client accepts that its request is answered asynchronously; 1.x says so with a Boolean."""
-    indicator = header.asynchronous_indicator
-    return indicator is True or indicator in (AsynchronousIndicator.MANDATORY, AsynchronousIndicator.OPTIONAL)
-
-
-def _deferred(run: _Run, items: list[RequestBatchItem]) -> list[ResponseBatchItem]:
-    """Answer with correlation values where the client demands it or the work takes long, else at once."""
-    header = run.header
-    assert header is not None and run.identity is not None
-    later = [item for item in items if item.operation not in SYNCHRONOUS]
-    if header.asynchronous_indicator is not AsynchronousIndicator.MANDATORY:
-        wanted = len(later) > conf.current().jobs.large_batch or any(_takes_long(run, item) for item in later)
-        later = later if wanted else []
-    if not later:
-        return _carry_out(run, items)
-    context = {
-        "transport": run.peer.transport,
-        "address": run.peer.address,
-        "dialect": run.dialect,
-        "option": header.batch_error_continuation_option,
-    }
-    encoded = [(item.operation, ttlv.encode(dump(item, Tag.BATCH_ITEM, run.version))) for item in later]
-    with transaction.atomic():
-        correlations = iter(deferred.submit(run.identity, run.version, context, encoded))
-    responses: list[ResponseBatchItem] = []
-    for item in items:
-        if item.operation in SYNCHRONOUS:
-            responses += _carry_out(run, [item])
-            continue
-        responses.append(
-            ResponseBatchItem(
-                operation=item.operation,
-                unique_batch_item_id=item.unique_batch_item_id,
-                result_status=ResultStatus.OPERATION_PENDING,
-                asynchronous_correlation_value=next(correlations),
-            )
-        )
-    return responses
-
-
-def _takes_long(run: _Run, item: RequestBatchItem) -> bool:
-    handler = HANDLERS.get(item.operation)
-    if handler is None or handler.long is None:
-        return False
-    assert run.identity is not None
-    call = Call(item.operation, run.identity, run.peer, run.version, run.began // 1_000_000_000, Batch(), run.dialect)
-    try:
-        return handler.long(call, _payload(handler, item))
-    except KMIPError:
-        return False  # It fails in its turn, and soon.
-
-
-def _resume(work: deferred.Work) -> Callable[[], deferred.Results]:
-    """Prepare work that was deferred; what is returned carries it out in the transaction of its results."""
-    version, context = work.items[0].version, work.context
-    run = _Run(Peer(context["transport"], context["address"]), version, None, time.time_ns())
-    run.dialect = context["dialect"]
-    items = [RequestBatchItem.load(ttlv.decode(one.request)) for one in work.items]
-    run.header = RequestHeader(
-        protocol_version=protocol_version(version),
-        batch_error_continuation_option=context["option"] and BatchErrorContinuationOption(context["option"]),
-        batch_count=len(items),
-    )
-    try:
-        run.identity = work.identity()
-    except KMIPError as exc:
-        # The client, or its right to this, is no more.
-        refused = _encoded(run, [_failure(run, one, exc) for one in items])
-        return lambda: refused
-    _prepare(run, items, None)
-
-    def carry_out() -> deferred.Results:
-        try:
-            with transaction.atomic():
-                responses = _change(run, items, None, failures=False)
-        except Exception as exc:
-            if isinstance(exc, (Conflict, DatabaseError)):
-                raise  # Another attempt may succeed.
-            logger.exception("deferred work failed")
-            responses = [_failure(run, item, KMIPError(ResultReason.GENERAL_FAILURE, FAULT)) for item in items]
-        _record_reads(run)
-        skipped = KMIPError(ResultReason.GENERAL_FAILURE, "not carried out: an earlier item of the batch failed")
-        responses += [_failure(run, item, skipped) for item in items[len(responses) :]]
-        return _encoded(run, responses)
-
-    return carry_out
-
-
-def _encoded(run: _Run, responses: list[ResponseBatchItem]) -> deferred.Results:
-    return [(one.result_status, ttlv.encode(dump(one, Tag.BATCH_ITEM, run.version))) for one in responses]
-
-
-deferred.use(_resume)
-
-
 def _undone(run: _Run, responses: list[ResponseBatchItem]) -> bool:
     """Whether the message asked for Undo and an item failed; marks the items before it (2.1, 9.6)."""
     option = run.header.batch_error_continuation_option if run.header is not None else None
@@ -431,7 +301,6 @@ def _items(
             call = Call(item.operation, run.identity, run.peer, run.version, began // 1_000_000_000, batch, run.dialect)
             payload = payloads[position] if payloads is not None else _payload(handler, item)
             policy.check(run.identity, item.operation, payload)
-            tickets.permit(run.identity, item.operation, payload)
             if position in run.prepared:
                 call.prepared = run.prepared[position]
                 if isinstance(call.prepared, KMIPError):
@@ -516,16 +385,13 @@ def _failure(run: _Run, item: RequestBatchItem | None, error: KMIPError) -> Resp
         operation=item.operation if item is not None else None,
         unique_batch_item_id=item.unique_batch_item_id if item is not None else None,
         result_status=error.status,
-        result_reason=reason_in(error.reason, run.version, item.operation if item is not None else None),
+        result_reason=reason_in(error.reason, run.version),
         result_message=error.message,
     )
 
 
 def _encode(run: _Run, responses: list[ResponseBatchItem], encoding: str) -> bytes:
-    response = _response(run, responses)
-    if encoding == "dialect" and _older():
-        return dialect.encode(dump(response, Tag.RESPONSE_MESSAGE, run.version), older=True)
-    return ENCODINGS[encoding].encode(response, Tag.RESPONSE_MESSAGE, run.version)
+    return ENCODINGS[encoding].encode(_response(run, responses), Tag.RESPONSE_MESSAGE, run.version)
 
 
 def _response(run: _Run, responses: list[ResponseBatchItem]) -> ResponseMessage:

@@ -69,8 +69,6 @@ class ObjectIndex(models.Model):
     namespace = models.CharField(max_length=64)
     attribute = models.CharField(max_length=100)
     value = models.CharField(max_length=200)
-    # The other fields of a structure, which a search may name or leave out.
-    detail = models.CharField(max_length=200, default="")
     serial = models.BigIntegerField()
     # Set where the value must be unique in its namespace (Name); null values do not collide.
     unique_value = models.CharField(max_length=64, null=True, unique=True)
@@ -115,12 +113,6 @@ class AuditRecord(models.Model):
     # Microseconds.
     latency = models.IntegerField(default=0)
     namespace = models.CharField(max_length=64, default="default")
-    # What a change of rights or configuration was about.
-    detail = models.CharField(max_length=255, blank=True)
-    # Tells records apart that are otherwise alike: a number of the process and one within it.
-    nonce = models.BigIntegerField(default=0)
-    # Over all of the above but the id, under a key that follows from the root key.
-    mac = models.BinaryField(default=bytes)
 
     class Meta:
         indexes = [
@@ -233,7 +225,7 @@ class Grant(models.Model):
     principal = models.CharField(max_length=300)
     # Bit n stands for the operation with the number n.
     operations = models.BigIntegerField()
-    # Microseconds since 1970; 0 for never, because null values would not collide.
+    # Seconds since 1970; 0 for never, because null values would not collide.
     expires = models.BigIntegerField(default=0)
 
     class Meta:
@@ -481,151 +473,3 @@ class PkiState(models.Model):
 
     def __str__(self) -> str:
         return str(self.generation)
-
-
-class Job(models.Model):
-    """When a recurring job ran and will run, by the database's clock in microseconds, and how it ended."""
-
-    name = models.CharField(max_length=40, primary_key=True)
-    next_run = models.BigIntegerField()
-    last_run = models.BigIntegerField(null=True)
-    last_success = models.BigIntegerField(null=True)
-    # Microseconds.
-    duration = models.BigIntegerField(default=0)
-    runs = models.BigIntegerField(default=0)
-    failures = models.BigIntegerField(default=0)
-    last_error = models.TextField(blank=True, default="")
-
-    def __str__(self) -> str:
-        return self.name
-
-
-class JobLease(models.Model):
-    """Which node does the jobs, and until when by the database's clock in microseconds."""
-
-    name = models.CharField(max_length=40, primary_key=True)
-    holder = models.CharField(max_length=64)
-    node = models.CharField(max_length=255)
-    expires = models.BigIntegerField()
-
-    def __str__(self) -> str:
-        return f"{self.name} held by {self.node}"
-
-
-class DeferredRequest(models.Model):
-    """One batch item that is answered asynchronously; the items of a message are carried out together.
-
-    Dates are microseconds by the database's clock. Request and response are sealed.
-    """
-
-    # The Asynchronous Correlation Value in hexadecimal.
-    id = models.CharField(max_length=32, primary_key=True)
-    message = models.CharField(max_length=32)
-    position = models.IntegerField()
-    namespace = models.CharField(max_length=64)
-    owner = models.CharField(max_length=255)
-    identity = models.JSONField()
-    context = models.JSONField()
-    operation = models.BigIntegerField()
-    version = models.IntegerField()
-    stage = models.IntegerField()
-    # The Result Status once the stage is Completed.
-    outcome = models.IntegerField(null=True)
-    # Who carries it out.
-    holder = models.CharField(max_length=64, blank=True, default="")
-    attempts = models.IntegerField(default=0)
-    # Process asked for it: the next Poll waits.
-    awaited = models.BooleanField(default=False)
-    # Poll has given the result out.
-    obtained = models.BooleanField(default=False)
-    submitted = models.BigIntegerField()
-    completed = models.BigIntegerField(null=True)
-    expires = models.BigIntegerField()
-    request = models.BinaryField()
-    response = models.BinaryField(null=True)
-
-    class Meta:
-        indexes = [
-            models.Index(fields=["stage", "submitted"], name="deferred_stage"),
-            models.Index(fields=["namespace", "owner", "obtained"], name="deferred_owner"),
-            models.Index(fields=["message", "position"], name="deferred_message"),
-            models.Index(fields=["expires"], name="deferred_expires"),
-        ]
-
-    def __str__(self) -> str:
-        return self.id
-
-
-class Ticket(models.Model):
-    """A ticket of Login or Delegated Login, known by its digest only. Dates are microseconds by the database's clock."""
-
-    # SHA-256 of the Ticket Value in hexadecimal.
-    id = models.CharField(max_length=64, primary_key=True)
-    namespace = models.CharField(max_length=64)
-    owner = models.CharField(max_length=255)
-    identity = models.JSONField()
-    delegated = models.BooleanField(default=False)
-    created = models.BigIntegerField()
-    expires = models.BigIntegerField()
-    # Requests that may still be made; null where they are not counted.
-    remaining = models.BigIntegerField(null=True)
-    # What is left of the Usage Limits, and their unit; null where there are none.
-    usage_remaining = models.BigIntegerField(null=True)
-    usage_unit = models.IntegerField(null=True)
-
-    class Meta:
-        indexes = [
-            models.Index(fields=["namespace", "owner"], name="ticket_owner"),
-            models.Index(fields=["expires"], name="ticket_expires"),
-        ]
-
-    def __str__(self) -> str:
-        return f"ticket of {self.owner}"
-
-
-class TicketRight(models.Model):
-    """One Right of a delegated ticket; null is unrestricted."""
-
-    id = models.BigAutoField(primary_key=True)
-    ticket = models.ForeignKey(Ticket, on_delete=models.CASCADE, related_name="rights")
-    operations = models.JSONField(null=True)
-    objects_allowed = models.JSONField(null=True)
-    object_groups = models.JSONField(null=True)
-    usage_remaining = models.BigIntegerField(null=True)
-    usage_unit = models.IntegerField(null=True)
-
-    def __str__(self) -> str:
-        return f"right {self.id} of a ticket"
-
-
-class CreationRule(models.Model):
-    """The Object Defaults or the Constraints of a namespace, or of one owner's objects in it, encoded."""
-
-    id = models.BigAutoField(primary_key=True)
-    namespace = models.CharField(max_length=64)
-    # Empty: the whole namespace.
-    owner = models.CharField(max_length=255, blank=True, default="")
-    kind = models.CharField(max_length=16)
-    value = models.BinaryField()
-
-    class Meta:
-        constraints = [models.UniqueConstraint(fields=["namespace", "owner", "kind"], name="rule_once")]
-
-    def __str__(self) -> str:
-        return f"{self.kind} of {self.owner or self.namespace}"
-
-
-class Endpoint(models.Model):
-    """A user whose client took the server role, and so is told of changes until the date (microseconds)."""
-
-    id = models.BigAutoField(primary_key=True)
-    namespace = models.CharField(max_length=64)
-    username = models.CharField(max_length=255)
-    expires = models.BigIntegerField()
-
-    class Meta:
-        constraints = [models.UniqueConstraint(fields=["namespace", "username"], name="endpoint_once")]
-        indexes = [models.Index(fields=["expires"], name="endpoint_expires")]
-
-    def __str__(self) -> str:
-        return self.username

@@ -8,6 +8,7 @@ import hashlib
 import logging
 import os
 import re
+import time
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +17,6 @@ from typing import Final
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from keystore import supervisor
 from keystore.conf import Config, current
 
 log = logging.getLogger(__name__)
@@ -133,20 +133,14 @@ def refresh(config: Config, authorities: Sequence[x509.Certificate]) -> bool:
     return well
 
 
-def _step() -> float:
-    """Fetch the lists, as a child does again and again, sooner after a failure."""
-    from keystore import tls
+def keep_fetching(config: Config, authorities: Sequence[x509.Certificate]) -> None:
+    """Fetch the lists for ever, at the interval of the settings, sooner after a failure."""
+    from keystore import supervisor
 
-    config = current()
-    interval = config.tls.clients_crl_interval
-    return interval if refresh(config, tls.client_authorities(config)) else min(RETRY, interval)
-
-
-def children(config: Config) -> list[supervisor.Child]:
-    """The process that fetches lists, where there are URLs. The first fetch comes before anything listens."""
-    from keystore import tls
-
-    if not config.tls.clients_crl_urls:
-        return []
-    refresh(config, tls.client_authorities(config))
-    return [supervisor.Child("revocation", lambda: supervisor.repeat(_step))]
+    supervisor.report_ready()
+    while True:
+        interval = config.tls.clients_crl_interval
+        end = time.monotonic() + (interval if refresh(config, authorities) else min(RETRY, interval))
+        while time.monotonic() < end:
+            supervisor.pulse.beat()
+            time.sleep(min(1.0, max(0.0, end - time.monotonic())))

@@ -29,8 +29,6 @@ _HEAD = Struct(">BI")
 #: What a sealing key seals: objects in use, and objects in archival storage.
 MATERIAL: Final = "material"
 ARCHIVE: Final = "archive"
-#: The number of the key that seals nothing: other keys are derived from it. Databases count upwards from 1.
-DERIVATION_KEY: Final = -1
 
 
 class SealingError(Exception):
@@ -148,26 +146,10 @@ class Sealer:
         except InvalidTag as exc:
             raise SealingError(f"the material of {uid} does not belong to this row") from exc
 
-    def derive(self, label: str) -> bytes:
-        """A key of 32 bytes for another purpose: it follows from a key that the root key wraps and that never changes,
-        so it is the same on every node, and stays so when sealing keys or the root key are replaced."""
-        key = self._keys.get(DERIVATION_KEY)
-        if key is None:
-            self._load()
-            key = self._keys.get(DERIVATION_KEY)
-        if key is None:
-            from keystore import store
-
-            store.add_derivation_key(self._provider.wrap(os.urandom(KEY_LENGTH), b"sealing key"), DERIVATION_KEY)
-            self._load()
-            key = self._keys[DERIVATION_KEY]
-        return HKDFExpand(SHA256(), KEY_LENGTH, b"derived:" + label.encode()).derive(key)
-
     def check(self) -> None:
         """Open the sealing keys, making the first ones in a new database; raises `SealingError`."""
         for purpose in (MATERIAL, ARCHIVE):
             self._load(purpose)
-        self.derive("check")
 
     def forget(self) -> None:
         """Drop every key from memory."""

@@ -19,7 +19,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import NoReturn
 
-from keystore import conf
 from keystore.conf import Config, ConfigError, refuse
 
 log = logging.getLogger(__name__)
@@ -71,29 +70,6 @@ class Pulse:
 
 
 pulse = Pulse()
-
-
-def repeat(step: Callable[[], float]) -> NoReturn:
-    """Be a child that does one thing again and again; each step says how many seconds later the next is due."""
-
-    def reload(*_: object) -> None:
-        try:
-            conf.reload()
-        except ConfigError as error:
-            log.error("configuration not reloaded: %s", error)
-
-    signal.signal(signal.SIGHUP, reload)
-    report_ready()
-    while True:
-        end = time.monotonic() + step()
-        while True:
-            pulse.beat()
-            left = end - time.monotonic()
-            if left <= 0:
-                break
-            time.sleep(min(1.0, left))
-
-
 _sockets: dict[str, socket.socket] = {}
 _ready_fd = -1
 

@@ -156,7 +156,6 @@ class Row:
         return self.since <= version <= self.until
 
 
-#: 1.4 lists the tags of the parts of a certificate's names, and its test cases show them, though it has no section.
 # fmt: off
 ROWS: tuple[Row, ...] = (
     Row(Tag.UNIQUE_IDENTIFIER, "Unique Identifier", str, SERVER, always=True, implicit=MAKING),
@@ -273,10 +272,7 @@ def key_of(title: str) -> Key:
 
 def title_of(key: Key) -> str:
     """The 1.x name of an attribute."""
-    if not isinstance(key, Tag):
-        return key.title
-    row = BY_TAG.get(key)
-    return key.spelling if row is None else row.title
+    return BY_TAG[key].title if isinstance(key, Tag) else key.title
 
 
 def _child(item: Item, tag: Tag) -> Item | None:
@@ -389,11 +385,8 @@ class Attributes(dict[Key, dict[int, Any]]):
         name = _child(item, Tag.ATTRIBUTE_NAME)
         value = _child(item, Tag.ATTRIBUTE_VALUE)
         vendor = _child(item, Tag.VENDOR_IDENTIFICATION)
-        if name is None:
-            # A published test case sends one; it asks for nothing.
-            return
-        if name.type != Type.TEXT_STRING:
-            raise KMIPError(ResultReason.INVALID_MESSAGE, "Attribute: AttributeName has the wrong type")
+        if name is None or name.type != Type.TEXT_STRING:
+            raise KMIPError(ResultReason.INVALID_MESSAGE, "Attribute: AttributeName is missing")
         if vendor is not None:
             self.add(Vendor(str(vendor.value), name.value), value)
             return

@@ -74,7 +74,7 @@ from kmip.structures import (
     UsageMask,
     ValidationInformation,
 )
-from kmip.tags import Extension, Tag
+from kmip.tags import Tag
 from kmip.ttlv import Item
 from kmip.versions import V1_0, V1_1, V1_2, V1_3, V1_4, V2_0, V2_1, Version
 
@@ -133,10 +133,9 @@ class Constraints(Struct):
 
 
 class ObjectDefaults(Struct):
-    """Object Defaults (2.1, 7.22): for one type, as 2.0 has it, or for several."""
+    """Object Defaults (2.1, 7.22)."""
 
-    object_type: ObjectType | None = since(V2_0)
-    object_types: ObjectTypes | None = since(V2_0)
+    object_types: ObjectTypes
     attributes: Attributes = spelled(Tag.ATTRIBUTES)
     object_groups: ObjectGroups | None = since(V2_1)
 
@@ -473,7 +472,6 @@ class RevokeRequest(Struct):
     unique_identifier: Identifier | None = None
     revocation_reason: RevocationReason
     compromise_occurrence_date: DateTime | None = None
-    cascade: bool | None = since(V1_0, tags=(Extension.CASCADE,))
 
 
 class RevokeResponse(Struct):
@@ -486,8 +484,6 @@ class DestroyRequest(Struct):
     """Destroy request (1.4, 4.21; 2.1, 6.1.15)."""
 
     unique_identifier: Identifier | None = None
-    remove: bool | None = since(V1_0, tags=(Extension.REMOVE,))
-    cascade: bool | None = since(V1_0, tags=(Extension.CASCADE,))
 
 
 class DestroyResponse(Struct):
@@ -921,9 +917,9 @@ class LogResponse(Struct):
 
 
 class LoginRequest(Struct):
-    """Login request (2.1, 6.1.30). The Lease Time is an Interval or a Date-Time; the latter stays an item."""
+    """Login request (2.1, 6.1.30)."""
 
-    lease_time: Interval | Item | None = None
+    lease_time: Interval | None = None
     request_count: int | None = None
     usage_limits: UsageLimits | None = None
 
@@ -945,9 +941,9 @@ class LogoutResponse(Struct):
 
 
 class DelegatedLoginRequest(Struct):
-    """Delegated Login request (2.1, 6.1.12). The Lease Time is an Interval or a Date-Time; the latter stays an item."""
+    """Delegated Login request (2.1, 6.1.12)."""
 
-    lease_time: Interval | Item | None = None
+    lease_time: Interval | None = None
     request_count: int | None = None
     usage_limits: UsageLimits | None = None
     rights: Rights
@@ -1053,9 +1049,9 @@ class SetDefaultsResponse(Struct):
 
 
 class SetConstraintsRequest(Struct):
-    """Set Constraints request (2.1, 6.1.52); without constraints it removes them (case TC-MD-24)."""
+    """Set Constraints request (2.1, 6.1.52)."""
 
-    constraints: Constraints | None = None
+    constraints: Constraints
 
 
 class SetConstraintsResponse(Struct):

@@ -83,7 +83,7 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
 
     def init_process(self) -> None:
         self.settings = conf.current().http
-        self.stamps, self.look_again = revocation.stamps(conf.current()), 0.0
+        self.stamps = revocation.stamps(conf.current())
         self.waiting: set[Connection] = set()
         self.serving = threading.local()
         threading.stack_size(STACK_SIZE)
@@ -95,10 +95,6 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
 
     def notice_changes(self) -> None:
         """Load CAs and revocation lists again when their files have changed."""
-        now = time.monotonic()
-        if now < self.look_again:
-            return
-        self.look_again = now + 1.0
         stamps = revocation.stamps(conf.current())
         if stamps != self.stamps:
             self.stamps = stamps

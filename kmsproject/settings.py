@@ -119,7 +119,8 @@ LOGIN_URL = "/ui/login/"
 LOGIN_REDIRECT_URL = "/ui/"
 
 LANGUAGE_CODE = "en"
-LANGUAGES = [("en", "English"), ("fr", "Français")]
+# Those whose catalogue is complete.
+LANGUAGES = [("en", "English")]
 USE_TZ = True
 TIME_ZONE = "UTC"
 
@@ -143,7 +144,6 @@ KMS = {
     # Ways to recognise who asks, tried in this order.
     "AUTHENTICATORS": (
         "keystore.authn.credentials.session",
-        "keystore.tickets.bearer",
         "keystore.authn.credentials.credential",
         "keystore.authn.tokens.bearer",
         "keystore.authn.credentials.basic",
@@ -152,18 +152,7 @@ KMS = {
         "keystore.authn.credentials.loopback",
     ),
     # What `runkms` starts: functions of the configuration, each to a list of `supervisor.Child`.
-    "PROCESSES": {
-        "revocation": "keystore.revocation.children",
-        "http": "kmip_api.worker.children",
-        "kmip": "kmip_socket.server.children",
-        "audit": "keystore.chain.children",
-        "jobs": "keystore.jobs.children",
-    },
-    # What is done in the background: a function without arguments, and the seconds between two runs.
-    "JOBS": {
-        "rotation": ("keystore.rotation.run", 30.0),
-        "expiry": ("keystore.expiry.run", 30.0),
-    },
+    "PROCESSES": {"http": "kmip_api.worker.children", "kmip": "kmip_socket.server.children"},
 }
 
 REST_FRAMEWORK = {

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import tempfile
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -47,3 +48,23 @@ def configure(monkeypatch: pytest.MonkeyPatch) -> Callable[..., object]:
         return config
 
     return change
+
+
+@pytest.fixture(autouse=True)
+def records_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Records of reads wait in this process until a test asks for them: a thread would write past the test's end."""
+    from keystore import audit
+
+    monkeypatch.setattr(audit, "writer", audit.Writer())
+    monkeypatch.setattr(audit.writer, "_thread", threading.current_thread())
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Tests in a real browser run only where they are asked for: `make test-browser`."""
+    parser.addoption("--browser-tests", action="store_true", help="Run the tests that drive a real browser.")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the tests in a real browser out of the usual run."""
+    if not config.getoption("--browser-tests"):
+        items[:] = [item for item in items if item.get_closest_marker("browser") is None]

@@ -31,11 +31,10 @@ from keystore import conf, store
 from keystore.crypto.algorithms import ALGORITHMS
 from keystore.models import ManagedObject, ObjectIndex
 from keystore.store import Managed
-from kmip.attributes import Attributes, Key, Vendor
+from kmip.attributes import Attributes, Vendor
 from kmip.enums import CryptographicAlgorithm, ObjectType, Operation, State
 from kmip.errors import KMIPError
 from kmip.tags import Tag
-from kmip.ttlv import Item, Type
 from ui import describe, lifecycle, session
 from ui.words import TYPES, label
 
@@ -64,7 +63,7 @@ def address_of(uid: str) -> str:
 
 def tag_key() -> Vendor:
     """The vendor attribute that holds an object's tags."""
-    return Vendor(conf.current().server.vendor_identification, store.TAGS)
+    return Vendor(conf.current().server.vendor_identification, "tag")
 
 
 # Columns.
@@ -94,7 +93,13 @@ def name_of(attributes: Attributes) -> str:
 def tags_of(attributes: Attributes) -> list[str]:
     """The tags of the JSON dialect: a JSON list in one vendor attribute."""
     item = attributes.first(tag_key())
-    return store.tags_in(item.value) if item is not None and isinstance(item.value, str) else []
+    if item is None or not isinstance(item.value, str):
+        return []
+    try:
+        found = json.loads(item.value)
+    except ValueError:
+        return [item.value]
+    return [str(one) for one in found] if isinstance(found, list) else [str(found)]
 
 
 def _number(value: Any) -> str:
@@ -140,7 +145,6 @@ class Facet(admin.ListFilter):
     def __init__(self, request: HttpRequest, params: dict[str, Any], model: Any, model_admin: Any) -> None:
         super().__init__(request, params, model, model_admin)
         self.value = (params.pop(self.parameter, None) or [""])[-1].strip()
-        self.namespace = session.identity(request).namespace
 
     def has_output(self) -> bool:
         return True
@@ -166,15 +170,7 @@ class Facet(admin.ListFilter):
 
     def narrow(self, objects: QuerySet[ManagedObject], value: str) -> QuerySet[ManagedObject]:
         """The objects that have the value."""
-        return store.with_attribute(objects, self.attribute(), [self.parsed(value)], 0, namespace=self.namespace)
-
-    def attribute(self) -> Key:
-        """The attribute that the value is of."""
         raise NotImplementedError
-
-    def parsed(self, value: str) -> Any:
-        """The value of the attribute; raises `KeyError` or `ValueError` for what is none."""
-        return value
 
 
 class TypeFacet(Facet):
@@ -185,11 +181,8 @@ class TypeFacet(Facet):
     def options(self) -> list[tuple[str, str]]:
         return [(one.spelling, str(TYPES[one])) for one in ObjectType]
 
-    def attribute(self) -> Key:
-        return Tag.OBJECT_TYPE
-
-    def parsed(self, value: str) -> ObjectType:
-        return ObjectType.by_spelling()[value]
+    def narrow(self, objects: QuerySet[ManagedObject], value: str) -> QuerySet[ManagedObject]:
+        return store.with_attribute(objects, Tag.OBJECT_TYPE, [ObjectType.by_spelling()[value]], 0)
 
 
 class StateFacet(Facet):
@@ -200,13 +193,8 @@ class StateFacet(Facet):
     def options(self) -> list[tuple[str, str]]:
         return [(one.spelling, label(one)) for one in State]
 
-    def attribute(self) -> Key:
-        # What is due by now counts.
-        store.settle_due(int(time.time()))
-        return Tag.STATE
-
-    def parsed(self, value: str) -> State:
-        return State.by_spelling()[value]
+    def narrow(self, objects: QuerySet[ManagedObject], value: str) -> QuerySet[ManagedObject]:
+        return store.with_attribute(objects, Tag.STATE, [State.by_spelling()[value]], int(time.time()))
 
 
 class AlgorithmFacet(Facet):
@@ -217,11 +205,9 @@ class AlgorithmFacet(Facet):
     def options(self) -> list[tuple[str, str]]:
         return [(one.spelling, one.spelling) for one in sorted(ALGORITHMS, key=str)]
 
-    def attribute(self) -> Key:
-        return Tag.CRYPTOGRAPHIC_ALGORITHM
-
-    def parsed(self, value: str) -> CryptographicAlgorithm:
-        return CryptographicAlgorithm.by_spelling()[value]
+    def narrow(self, objects: QuerySet[ManagedObject], value: str) -> QuerySet[ManagedObject]:
+        algorithm = CryptographicAlgorithm.by_spelling()[value]
+        return store.with_attribute(objects, Tag.CRYPTOGRAPHIC_ALGORITHM, [algorithm], 0)
 
 
 class LengthFacet(Facet):
@@ -229,11 +215,8 @@ class LengthFacet(Facet):
 
     title, parameter = _("Length"), "length"
 
-    def attribute(self) -> Key:
-        return Tag.CRYPTOGRAPHIC_LENGTH
-
-    def parsed(self, value: str) -> int:
-        return int(value)
+    def narrow(self, objects: QuerySet[ManagedObject], value: str) -> QuerySet[ManagedObject]:
+        return store.with_attribute(objects, Tag.CRYPTOGRAPHIC_LENGTH, [int(value)], 0)
 
 
 class ExpiryFacet(Facet):
@@ -262,8 +245,8 @@ class GroupFacet(Facet):
 
     title, parameter = _("Group"), "group"
 
-    def attribute(self) -> Key:
-        return Tag.OBJECT_GROUP
+    def narrow(self, objects: QuerySet[ManagedObject], value: str) -> QuerySet[ManagedObject]:
+        return store.with_attribute(objects, Tag.OBJECT_GROUP, [value], 0)
 
 
 class TagFacet(Facet):
@@ -271,11 +254,10 @@ class TagFacet(Facet):
 
     title, parameter = _("Tag"), "tag"
 
-    def attribute(self) -> Key:
-        return tag_key()
-
-    def parsed(self, value: str) -> Item:
-        return Item(Tag.ATTRIBUTE_VALUE, Type.TEXT_STRING, value)
+    def narrow(self, objects: QuerySet[ManagedObject], value: str) -> QuerySet[ManagedObject]:
+        labels = store.attribute_label(tag_key())
+        found = ObjectIndex.objects.filter(attribute=labels, value=value)
+        return objects.filter(uid__in=found.values("object_id"))
 
 
 FACETS = (TypeFacet, StateFacet, AlgorithmFacet, LengthFacet, ExpiryFacet, OwnerFacet, GroupFacet, TagFacet)
@@ -291,10 +273,9 @@ def search(objects: QuerySet[ManagedObject], text: str, namespace: str) -> tuple
     """The objects whose identifier, name or tag begins with a text, and whether there were too many to take all."""
     labels = (Tag.NAME.spelling, store.attribute_label(tag_key()))
     rows = ObjectIndex.objects.filter(_begins("value", text), namespace=namespace, attribute__in=labels)
-    keys = list(rows.values_list("object_id", flat=True)[:MATCHES])
-    identified = ManagedObject.objects.filter(_begins("uid", store.key_of(namespace, text)), namespace=namespace)
-    keys += identified.values_list("uid", flat=True)[:MATCHES]
-    return objects.filter(uid__in=keys), len(keys) >= MATCHES
+    uids = list(rows.values_list("object_id", flat=True)[:MATCHES])
+    uids += ManagedObject.objects.filter(_begins("uid", text)).values_list("uid", flat=True)[:MATCHES]
+    return objects.filter(uid__in=uids), len(uids) >= MATCHES
 
 
 def _begins(column: str, text: str) -> Q:
@@ -468,10 +449,7 @@ class ManagedObjectAdmin(admin.ModelAdmin):
         self, request: HttpRequest, queryset: QuerySet[ManagedObject], operation: Operation, name: str
     ) -> HttpResponse | None:
         """Show what an action will do to each object, and do it once that is confirmed."""
-        # By identifier, each with the person's own rights on it; never more than a page of them.
-        uids = request.POST.getlist(helpers.ACTION_CHECKBOX_NAME)[:PAGE]
-        found = [session.managed(request, uid) for uid in uids]
-        chosen = [managed for managed in found if managed is not None]
+        chosen = store.fetch_all(queryset[: PAGE * 2], int(time.time()))
         form_class = lifecycle.FORMS[operation]
         confirmed = "confirm" in request.POST
         form = form_class(request.POST if confirmed else None)

@@ -58,6 +58,5 @@ def may(request: HttpRequest, operation: Operation, managed: Managed) -> bool:
 
 def managed(request: HttpRequest, uid: str) -> Managed | None:
     """An object that exists for the person."""
-    who = identity(request)
-    found = store.fetch(uid, int(time.time()), who)
-    return found if found is not None and policy.may_see(who, found) else None
+    found = store.fetch(uid, int(time.time()), identity(request))
+    return found if found is not None and policy.may_see(identity(request), found) else None

@@ -30,7 +30,6 @@ PROTECTING: Final = (
     | Mask.CERTIFICATE_SIGN
     | Mask.CRL_SIGN
     | Mask.GENERATE_CRYPTOGRAM
-    | Mask.FPE_ENCRYPT
 )
 #: States in which nobody is to rely on an object any more.
 _NO_LEASE: Final = frozenset({State.COMPROMISED})

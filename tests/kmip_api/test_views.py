@@ -198,3 +198,32 @@ def test_pages_carry_a_strict_policy():
     assert "unsafe" not in policy
     assert "http" not in policy
     assert response["X-Content-Type-Options"] == "nosniff"
+
+
+DIALECT = {
+    "an unknown root": (b'{"tag":"Frobnicate","value":[]}', 404, "Operation_Not_Supported"),
+    "no JSON": (b"{", 422, "Invalid_Message"),
+    "an absent object": (
+        b'{"tag":"Get","value":[{"tag":"UniqueIdentifier","type":"TextString","value":"x"}]}',
+        422,
+        "",
+    ),
+}
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(("body", "status", "reason"), DIALECT.values(), ids=DIALECT)
+def test_a_bare_operation_of_the_dialect_fails_with_a_status(client, body, status, reason):
+    """The body begins with the result reason."""
+    answer = client.post("/kmip/2_1", body, content_type="application/json", REMOTE_ADDR="127.0.0.1")
+    assert answer.status_code == status
+    assert answer.content.decode().startswith(reason or "Object_Not_Found")
+
+
+@pytest.mark.django_db
+def test_a_bare_operation_of_the_dialect_is_answered_by_its_response(client):
+    """Query answers a QueryResponse."""
+    body = b'{"tag":"Query","value":[{"tag":"QueryFunction","type":"Enumeration","value":"QueryServerInformation"}]}'
+    answer = client.post("/kmip/2_1", body, content_type="application/json", REMOTE_ADDR="127.0.0.1")
+    assert answer.status_code == 200
+    assert answer.json()["tag"] == "QueryResponse"

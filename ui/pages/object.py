@@ -93,11 +93,9 @@ def links(request: HttpRequest, attributes: Attributes) -> list[Node]:
     """The linked objects, with what the person may know of them."""
     pairs = [(link.link_type, str(link.linked_object_identifier)) for link in attributes.link]
     now = int(time.time())
-    namespace = session.identity(request).namespace
-    keys = [store.key_of(namespace, uid) for _, uid in pairs]
     known = {
         managed.uid: managed
-        for managed in store.fetch_all(session.visible(request).filter(uid__in=keys), now)
+        for managed in store.fetch_all(session.visible(request).filter(uid__in=[u for _, u in pairs]), now)
     }
     nodes = []
     for number, (kind, uid) in enumerate(pairs):

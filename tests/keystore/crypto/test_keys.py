@@ -31,7 +31,7 @@ def test_the_foundry_s_keys_have_their_lengths(algorithm, sizes):
 
 @pytest.mark.parametrize(("bits", "length"), [(112, 16), (128, 16), (168, 24), (192, 24)])
 def test_a_triple_des_key_comes_with_its_parity_bits(bits, length):
-    """The length counts bits of key, or of key and parity; the material has both (SKFF-M-8 and SKFF-O-5)."""
+    """The length counts bits of key, or of key and parity; the material has both (SKFF-M-8, SKFF-O-5)."""
     assert len(keys.generate_symmetric(A.DES3, bits)) == length
 
 
