@@ -251,7 +251,7 @@ def _choice(
         return row, None, None
     if mode is None or mode in MAC_MODES or mode not in row.modes:
         raise unsupported(f"{algorithm} does not encrypt in mode {mode}")
-    if method is not None and (not MODES[mode].blocks or method not in _PADS):
+    if method is not None and (not MODES[mode].blocks or method not in BLOCK_PADDINGS):
         raise bad(f"padding method {method} does not apply to mode {mode}")
     return row, mode, method
 
@@ -390,6 +390,7 @@ _PADS: dict[PaddingMethod, Callable[[int], bytes]] = {
     ISO_9797_1_METHOD_2: lambda missing: b"\x80" + bytes(missing - 1),
     P.ZEROS: bytes,
 }
+BLOCK_PADDINGS = frozenset(_PADS)
 
 
 def pad(method: PaddingMethod | None, filled: int, block: int) -> bytes:

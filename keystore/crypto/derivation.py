@@ -186,7 +186,7 @@ def _encrypt(given: Input) -> bytes:
     row = symmetric(algorithm)
     iv = given.iv
     mode = given.parameters.block_cipher_mode or row.default[0]
-    if not iv and mode is not None and mode not in WITHOUT_IV:
+    if not iv and mode in MODES and mode not in WITHOUT_IV:
         iv = bytes(MODES[mode].iv or row.block)
     done = ciphers.encrypt(algorithm, _key(given), given.parameters, _data(given), iv=iv, policy=given.policy)
     return done.data

@@ -245,7 +245,7 @@ def read(
             found = _read_private(format, material, algorithm, curve, password)
         else:
             found = _read_public(format, material, algorithm, curve)
-    except (ValueError, TypeError, UnsupportedAlgorithm, OverflowError) as exc:
+    except (ValueError, TypeError, ArithmeticError, UnsupportedAlgorithm) as exc:
         # The library's text may quote numbers of the key, so it stays here.
         raise KMIPError(ResultReason.INVALID_FIELD, f"the Key Material is not a valid key in format {format}") from exc
     if private:

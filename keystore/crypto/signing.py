@@ -40,7 +40,7 @@ from keystore.crypto.algorithms import (
     hash_of,
     unsupported,
 )
-from keystore.crypto.ciphers import COLLECTED, pad
+from keystore.crypto.ciphers import BLOCK_PADDINGS, COLLECTED, pad
 from keystore.crypto.keys import facts
 from keystore.crypto.policy import DEFAULT, CryptoPolicy
 from kmip.enums import (
@@ -557,6 +557,8 @@ def _cipher_mac(
     if mode not in (B.CMAC, B.CBC_MAC) or not isinstance(row, Symmetric) or mode not in row.modes or row.cipher is None:
         raise unsupported(f"a key of {algorithm} does not authenticate messages in mode {mode}")
     padding = None if parameters.padding_method == P.NONE else parameters.padding_method
+    if padding is not None and (mode == B.CMAC or padding not in BLOCK_PADDINGS):
+        raise bad(f"padding method {padding} does not apply to mode {mode}")
     policy.check(algorithm, bits=len(key) * 8, mode=mode, padding=padding, protect=protect)
     try:
         cipher = cast(BlockCipherAlgorithm, row.cipher(key))

@@ -146,6 +146,12 @@ BAD = {
         TransparentRSAPrivateKey(modulus=16, p=4, q=4, public_exponent=3),
         R.INVALID_FIELD,
     ),
+    "a prime of zero": (
+        O.PRIVATE_KEY,
+        F.TRANSPARENT_RSA_PRIVATE_KEY,
+        TransparentRSAPrivateKey(modulus=15, p=0),
+        R.INVALID_FIELD,
+    ),
     "not DER": (O.PRIVATE_KEY, F.PKCS_8, b"not DER", R.INVALID_FIELD),
     "empty": (O.PRIVATE_KEY, F.PKCS_1, b"", R.INVALID_FIELD),
     "a public key of nonsense": (O.PUBLIC_KEY, F.X_509, b"\x30\x03\x02\x01\x01", R.INVALID_FIELD),
