@@ -207,6 +207,27 @@ class Access:
 
 
 @dataclass(frozen=True, slots=True)
+class Pki:
+    """The certificate authority, and how new clients get on board."""
+
+    url: str | None = setting(
+        None, "Where clients reach this server over HTTP, for the addresses of revocation lists in certificates."
+    )
+    issuer: str | None = setting(
+        None, "Unique Identifier of the CA certificate that Certify uses where a request links to no issuer."
+    )
+    validity_days: int = setting(397, "Days that a certificate is valid for which the request says nothing.", minimum=1)
+    authority_days: int = setting(3650, "The same for certificates of CAs.", minimum=1)
+    crl_days: float = setting(
+        7.0, "Days until the next revocation list; a new one is signed after half of them.", minimum=0.01
+    )
+    profiles_file: Path | None = setting(
+        None, "File of certificate profiles: OpenSSL's extension sections, each named as its profile."
+    )
+    token_hours: float = setting(72.0, "Hours that a new client has to use its registration token.", minimum=0.01)
+
+
+@dataclass(frozen=True, slots=True)
 class Crypto:
     """What cryptography is allowed to use."""
 
@@ -234,6 +255,7 @@ class Config:
     sealing: Sealing
     auth: Auth
     access: Access
+    pki: Pki
     crypto: Crypto
     logging: Logging
     layers: Mapping[str, str] = field(repr=False)

@@ -4,18 +4,21 @@ Nothing here opens a port. What a certificate's owner may do is for `authn`; her
 
 import contextlib
 import functools
+import hashlib
 import os
 import re
 import secrets
 import ssl
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import pkcs12
 from cryptography.x509.oid import ExtendedKeyUsageOID
@@ -45,11 +48,14 @@ class Credentials:
 
 
 class HandshakeFailed(Exception):
-    """A connection that TLS turned away; `probe` if it never said anything, as load balancers' checks do."""
+    """A connection that TLS turned away; `probe` if it never said anything, as load balancers' checks do.
 
-    def __init__(self, reason: str, *, probe: bool = False) -> None:
+    `advice` is what an administrator can do about it; `unknown` says that nothing is wrong with the certificate except
+    that nobody here knows who issued it."""
+
+    def __init__(self, reason: str, *, probe: bool = False, advice: str = "", unknown: bool = False) -> None:
         super().__init__(reason)
-        self.reason, self.probe = reason, probe
+        self.reason, self.probe, self.advice, self.unknown = reason, probe, advice, unknown
 
 
 def read(config: Config, key: str, path: Path) -> bytes:
@@ -97,6 +103,15 @@ def _from_pkcs12(config: Config) -> Credentials:
     if bundle.cert is None:
         raise config.error(key, f"{path} holds no certificate", "export it together with its certificate")
     return Credentials(bundle.key, bundle.cert.certificate, _chain(bundle.cert.certificate, others))
+
+
+def bundled(config: Config) -> list[x509.Certificate]:
+    """Every certificate that the PKCS#12 file holds beside the server's own, its root too."""
+    path = config.tls.tls_p12_file
+    if path is None:
+        return []
+    bundle = pkcs12.load_pkcs12(read(config, "tls.tls_p12_file", path), _password(config) or None)
+    return [entry.certificate for entry in bundle.additional_certs]
 
 
 def _password(config: Config) -> bytes:
@@ -274,38 +289,92 @@ def _memory_file(content: bytes) -> Iterator[str]:
         yield f"/proc/self/fd/{fd}"
 
 
-# OpenSSL's words for the refusals that people meet, and ours.
+#: What to do about a refusal, in words for whoever runs the client.
+ADVICE = {
+    "missing": "configure the client's certificate and private key, not only the server's CA",
+    "plain": "set the client to use TLS on this port",
+    "version": "let the client use TLS 1.2 or 1.3",
+    "ciphers": "let the client offer ECDHE with AES-GCM; for old appliances set tls.legacy_ciphers",
+    "server": "install this server's CA certificate on the client as a trusted CA, and use a name in its certificate",
+    "expired": "issue a new certificate to this client (manage.py client add) and install it there",
+    "clock": "check the clocks of client and server, and their time zones",
+    "unknown": "use a certificate of a CA in tls.clients_ca_cert_file or of this server (manage.py client add), or "
+    "accept exactly this one (manage.py client accept)",
+    "usage": "issue a certificate with extended key usage clientAuth (manage.py client add)",
+    "weak": "issue a certificate with SHA-256 and RSA of 2048 bits or more, or ECDSA",
+    "chain": "let the client send its intermediate CA certificates, in order, and check that the CA may sign them",
+    "list": "give a current revocation list of the CA in tls.clients_crl_file",
+    "revoked": "issue a new certificate to this client (manage.py client add) and install it there",
+    "identity": "choose another common name for this client, or let an administrator register its certificate",
+    "other": "compare the certificate with what openssl verify says of it",
+}
+
+# OpenSSL's words for the refusals that people meet, ours, and what to do.
 REASONS = {
-    "PEER_DID_NOT_RETURN_A_CERTIFICATE": "the client sent no certificate",
-    "HTTP_REQUEST": "the client speaks plain HTTP",
-    "WRONG_VERSION_NUMBER": "the client does not speak TLS",
-    "UNSUPPORTED_PROTOCOL": "the client speaks only TLS versions older than 1.2",
-    "NO_SHARED_CIPHER": "client and server have no cipher suite in common",
-    "TLSV1_ALERT_UNKNOWN_CA": "the client does not trust the server's certificate",
-    "SSLV3_ALERT_BAD_CERTIFICATE": "the client does not accept the server's certificate",
-    "SSLV3_ALERT_CERTIFICATE_UNKNOWN": "the client does not accept the server's certificate",
-    "SSLV3_ALERT_CERTIFICATE_EXPIRED": "the client finds the server's certificate expired",
+    "PEER_DID_NOT_RETURN_A_CERTIFICATE": ("the client sent no certificate", "missing"),
+    "HTTP_REQUEST": ("the client speaks plain HTTP", "plain"),
+    "WRONG_VERSION_NUMBER": ("the client does not speak TLS", "plain"),
+    "UNSUPPORTED_PROTOCOL": ("the client speaks only TLS versions older than 1.2", "version"),
+    "NO_SHARED_CIPHER": ("client and server have no cipher suite in common", "ciphers"),
+    "TLSV1_ALERT_UNKNOWN_CA": ("the client does not trust the server's certificate", "server"),
+    "SSLV3_ALERT_BAD_CERTIFICATE": ("the client does not accept the server's certificate", "server"),
+    "SSLV3_ALERT_CERTIFICATE_UNKNOWN": ("the client does not accept the server's certificate", "server"),
+    "SSLV3_ALERT_CERTIFICATE_EXPIRED": ("the client finds the server's certificate expired", "clock"),
+}
+
+# The codes of OpenSSL's verification (X509_V_ERR_...) in the same way.
+REFUSALS = {
+    2: ("its issuer is not known here", "unknown"),
+    3: ("there is no revocation list of its CA", "list"),
+    7: ("its signature is not its issuer's", "unknown"),
+    9: ("it is not yet valid", "clock"),
+    10: ("it has expired", "expired"),
+    12: ("the revocation list of its CA has ended", "list"),
+    18: ("it is self-signed", "unknown"),
+    19: ("the root of its chain is not known here", "unknown"),
+    20: ("its issuer is not known here", "unknown"),
+    21: ("its issuer is not known here", "unknown"),
+    23: ("it is revoked", "revoked"),
+    24: ("a certificate in its chain is not one of a CA", "chain"),
+    25: ("its chain is longer than a CA in it allows", "chain"),
+    26: ("its extended key usage is not clientAuth", "usage"),
+    29: ("its issuer is not known here", "unknown"),
+    30: ("its issuer is not known here", "unknown"),
+    32: ("a certificate in its chain may not sign certificates", "chain"),
+    47: ("it has a name that its CA may not certify", "chain"),
+    48: ("it has a name that its CA may not certify", "chain"),
+    66: ("its key is too short", "weak"),
+    67: ("the key of its CA is too short", "weak"),
+    68: ("its signature uses a hash that is broken", "weak"),
+    79: ("a certificate in its chain is not one of a CA", "chain"),
 }
 
 
-def handshake(connection: ssl.SSLSocket) -> bytes | None:
-    """Complete a server's handshake: the client's certificate in DER, if any; HandshakeFailed says why not."""
+def handshake(connection: ssl.SSLSocket, *, accepted: Container[str] = ()) -> bytes | None:
+    """Complete a server's handshake: the client's certificate in DER, if any; HandshakeFailed says why not.
+
+    `accepted` are fingerprints of certificates that an administrator has accepted as they are."""
     try:
         connection.do_handshake()
     except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
         raise  # A non-blocking socket: to be called again.
     except ssl.SSLCertVerificationError as exc:
-        raise HandshakeFailed(f"client certificate refused: {exc.verify_message}") from exc
+        reason, advice = REFUSALS.get(exc.verify_code, (exc.verify_message, "other"))
+        raise HandshakeFailed(
+            f"client certificate refused: {reason}", advice=ADVICE[advice], unknown=advice == "unknown"
+        ) from exc
     except (ssl.SSLEOFError, ssl.SSLZeroReturnError) as exc:
         raise HandshakeFailed("the client closed the connection", probe=True) from exc
     except ssl.SSLError as exc:
-        reason = exc.reason or "unknown"
-        raise HandshakeFailed(REASONS.get(reason, reason.lower().replace("_", " "))) from exc
+        code = exc.reason or "unknown"
+        reason, advice = REASONS.get(code, (code.lower().replace("_", " "), "other"))
+        raise HandshakeFailed(reason, advice=ADVICE[advice]) from exc
     except OSError as exc:
         raise HandshakeFailed(exc.strerror or "connection lost", probe=True) from exc
     certificate = connection.getpeercert(binary_form=True)
-    if certificate is not None and (problem := unfit(certificate)):
-        raise HandshakeFailed(f"client certificate refused: {problem}")
+    problem = unfit(certificate) if certificate is not None else None
+    if certificate is not None and problem and hashlib.sha256(certificate).hexdigest() not in accepted:
+        raise HandshakeFailed(f"client certificate refused: {problem[0]}", advice=ADVICE[problem[1]])
     return certificate
 
 
@@ -319,12 +388,21 @@ def chain(connection: ssl.SSLSocket) -> tuple[bytes, ...]:
 
 
 @functools.lru_cache(maxsize=1024)
-def unfit(certificate: bytes) -> str | None:
-    """What OpenSSL lets pass and we do not: a certificate that does not say it is for TLS clients."""
+def unfit(certificate: bytes) -> tuple[str, str] | None:
+    """What some builds of OpenSSL let pass and we do not, with its line in `ADVICE`: weak keys and signatures, and a
+    certificate that does not say it is for TLS clients."""
     try:
-        usages = x509.load_der_x509_certificate(certificate).extensions.get_extension_for_class(x509.ExtendedKeyUsage)
+        parsed = x509.load_der_x509_certificate(certificate)
+        key, function = parsed.public_key(), parsed.signature_hash_algorithm
+        if isinstance(key, rsa.RSAPublicKey) and key.key_size < 2048:
+            return REFUSALS[66]
+        if function is not None and function.name in ("md5", "sha1"):
+            return REFUSALS[68]
+        usages = parsed.extensions.get_extension_for_class(x509.ExtendedKeyUsage)
     except x509.ExtensionNotFound:
-        return "it has no extended key usage clientAuth"
+        return "it has no extended key usage clientAuth", "usage"
+    except UnsupportedAlgorithm:
+        return "its signature or key is of an unknown kind", "weak"
     except ValueError:
-        return "it cannot be parsed"
-    return None if ExtendedKeyUsageOID.CLIENT_AUTH in usages.value else "its extended key usage is not clientAuth"
+        return "it cannot be parsed", "other"
+    return None if ExtendedKeyUsageOID.CLIENT_AUTH in usages.value else REFUSALS[26]

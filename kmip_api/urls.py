@@ -2,11 +2,23 @@
 
 from django.urls import path
 
-from kmip_api import views
+from kmip_api import pki, views
 
 urlpatterns = [
     path("kmip", views.kmip),
     path("kmip/2_1", views.kmip_2_1),
     path("version", views.Version.as_view()),
     path("health", views.Health.as_view()),
+    path("pki/<str:issuer>/crl", pki.crl),
+    path("pki/<str:issuer>/ca", pki.certificate),
+    path("pki/<str:issuer>/ocsp", pki.ocsp),
+    path("pki/<str:issuer>/ocsp/<path:question>", pki.ocsp),
+    path("clients", pki.all_clients),
+    path("clients/tokens", pki.tokens),
+    path("clients/register", pki.register),
+    path("clients/renew", pki.renew),
+    path("clients/waiting", pki.waiting),
+    path("clients/waiting/<str:fingerprint>", pki.decide),
+    path("clients/<str:name>/revoke", pki.revoke),
+    path("handshakes", pki.handshakes),
 ]

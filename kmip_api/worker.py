@@ -6,6 +6,7 @@ whole request is there; a thread is used only for what can be done at once."""
 
 import contextlib
 import errno
+import hashlib
 import logging
 import re
 import selectors
@@ -25,7 +26,7 @@ from gunicorn import http
 from gunicorn.app.wsgiapp import WSGIApplication
 from gunicorn.workers.gthread import ThreadWorker
 
-from keystore import conf, revocation, supervisor, tls
+from keystore import conf, gate, handshakes, revocation, supervisor, tls
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +57,8 @@ class Connection:
         self.notes: dict[str, object] = {}
         self.certificate: bytes | None = None
         self.chain: tuple[bytes, ...] = ()
+        self.fingerprint = ""
+        self.hello: handshakes.Hello | None = None
 
     def whole(self) -> bool:
         """Whether the buffer holds a request that can be answered without waiting for the client."""
@@ -71,13 +74,13 @@ class Connection:
 class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
     """Threads for requests, a poller for everything that waits."""
 
-    context: ClassVar[ssl.SSLContext | None] = None
+    contexts: ClassVar[gate.Contexts | None] = None
     bound: ClassVar[socket.socket | None] = None
 
     @classmethod
     def load_context(cls, config: conf.Config) -> None:
         """Use these certificates for connections yet to come, here and in processes forked from here."""
-        cls.context = tls.server_context(config, "http") if conf.has_tls(config) else None
+        cls.contexts = gate.contexts(config, "http") if conf.has_tls(config) else None
 
     # The poller's thread.
 
@@ -87,6 +90,7 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         self.waiting: set[Connection] = set()
         self.serving = threading.local()
         threading.stack_size(STACK_SIZE)
+        self.gate = gate.Gate("http", self.contexts, database=True)
         super().init_process()
 
     def init_signals(self) -> None:
@@ -103,6 +107,7 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
     def reload(self) -> None:
         """Read certificates and CAs again; connections that are open keep theirs."""
         reload_context()
+        self.gate.use(self.contexts)
 
     def load_wsgi(self) -> None:
         """Let the application see who is at the other end."""
@@ -121,6 +126,7 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
     def run(self) -> None:
         """Serve until told to stop, then finish what is in hand."""
         self.poller.register(self.method_queue.fileno(), selectors.EVENT_READ, self.method_queue.run_callbacks)
+        self.gate.start()
         self.set_accept_enabled(True)
         while self.alive and self.is_parent_alive():
             self.notify()
@@ -137,6 +143,7 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
             self.notify()
             self.sweep(now, idle_too=True)
             self.wait_for_and_dispatch_events(timeout=0.05)
+        self.gate.stop()
         self.tpool.shutdown(wait=False)
         self.poller.close()
         self.method_queue.close()
@@ -154,8 +161,7 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         try:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             sock.setblocking(False)
-            if self.context is not None:
-                sock = self.context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
+            sock = self.gate.wrap(sock, client[0])
         except OSError:
             sock.close()
             return
@@ -216,10 +222,11 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
                     if not connection.sock.recv(READ_SIZE):
                         return CLOSE
                 elif not connection.shaken:
-                    connection.certificate = tls.handshake(connection.sock)  # type: ignore[arg-type]
-                    connection.chain = tls.chain(connection.sock)  # type: ignore[arg-type]
+                    self.shake(connection)
                     connection.shaken = True
                     connection.deadline = time.monotonic() + self.settings.keep_alive
+                elif connection.fingerprint in self.gate.trust.revoked:
+                    return CLOSE
                 elif not connection.whole():
                     self.read_more(connection)
                 elif not self.answer(connection):
@@ -236,6 +243,16 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         except Exception:
             log.exception("connection with %s ended", connection.client[0])
         return CLOSE
+
+    def shake(self, connection: Connection) -> None:
+        """Go on with the handshake, and note whose certificate it brought."""
+        sock: Any = connection.sock
+        if connection.hello is None:
+            connection.hello = handshakes.read_hello(gate.peek(sock))
+        connection.certificate = self.gate.shake(sock, connection.client[0], connection.hello)
+        if connection.certificate is not None:
+            connection.fingerprint = hashlib.sha256(connection.certificate).hexdigest()
+        connection.chain = tls.chain(sock)
 
     def read_more(self, connection: Connection) -> None:
         """Take what the client has sent; its time runs from the first byte of a request."""

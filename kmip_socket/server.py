@@ -5,6 +5,7 @@ system calls a request; instead each connection carries a deadline, and the acce
 over theirs. What a message means is the engine's business."""
 
 import contextlib
+import hashlib
 import logging
 import mmap
 import os
@@ -19,9 +20,10 @@ import zlib
 from collections.abc import Callable
 from typing import Protocol
 
+from django.db import DatabaseError
 from django.db import connections as databases
 
-from keystore import checks, conf, revocation, supervisor, tls
+from keystore import authn, checks, conf, gate, handshakes, revocation, supervisor, tls
 from keystore.authn import Peer
 from keystore.conf import Config
 from keystore.pool import Pool
@@ -87,13 +89,15 @@ class Server:
         config: Config,
         engine: Engine,
         *,
-        context: ssl.SSLContext | None = None,
+        contexts: gate.Contexts | None = None,
+        database: bool = False,
         ledger: Ledger | None = None,
         process: int = 0,
     ) -> None:
         self.listener, self.engine, self.settings = listener, engine, config.socket_server
         self.grace = config.server.shutdown_grace
-        self.context = context or tls.server_context(config, "kmip")
+        self.gate = gate.Gate("kmip", contexts or gate.contexts(config, "kmip"), database=database)
+        self.gate.on_change = lambda: self._later(self._cut_revoked)
         self.ledger, self.process = ledger or Ledger(1), process
         self.ledger.reset(process)
         self.pool = Pool(config.db.pool_size)
@@ -133,6 +137,7 @@ class Server:
         )
         tick = min(TICK, shortest / 4)
         next_sweep = time.monotonic() + tick
+        self.gate.start()
         supervisor.report_ready()
         with selectors.DefaultSelector() as selector:
             selector.register(self.listener, selectors.EVENT_READ, self._accept)
@@ -158,11 +163,17 @@ class Server:
     def _reload(self) -> None:
         try:
             self.config = conf.reload()
-            self.context = tls.server_context(self.config, "kmip")
         except conf.ConfigError as error:
             log.error("certificates not reloaded: %s", error)
-        else:
+            return
+        if self.gate.reload(self.config):
             log.info("certificates reloaded")
+
+    def _cut_revoked(self) -> None:
+        """End the connections whose certificate has been revoked; a request in hand is answered."""
+        for client in list(self.connections):
+            if self.gate.is_revoked(client.fingerprint):
+                client.cut(socket.SHUT_RD)
 
     def _accept(self) -> None:
         try:
@@ -218,6 +229,7 @@ class Server:
             time.sleep(0.02)
         for client in list(self.connections):
             client.cut(socket.SHUT_RDWR)
+        self.gate.stop()
         self.pool.close()
         self._wake_reader.close()
         self._wake_writer.close()
@@ -226,12 +238,13 @@ class Server:
 class Connection:
     """One client, in its own thread."""
 
-    __slots__ = ("address", "deadline", "idle", "server", "stream")
+    __slots__ = ("address", "deadline", "fingerprint", "idle", "server", "stream")
 
     def __init__(self, server: Server, connection: socket.socket, address: str) -> None:
         self.server, self.stream, self.address = server, connection, address
         self.deadline = time.monotonic() + server.settings.handshake_timeout
         self.idle = False
+        self.fingerprint = ""
 
     def cut(self, how: int) -> None:
         """End the connection from outside its thread, which then reads an end of file or fails to write."""
@@ -243,11 +256,16 @@ class Connection:
         try:
             self.stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self.stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            self.stream = connection = self.server.context.wrap_socket(
-                self.stream, server_side=True, do_handshake_on_connect=False
-            )
-            certificate = tls.handshake(connection)
-            self._serve(connection, Peer("kmip", self.address, certificate, chain=tls.chain(connection)))
+            door = self.server.gate
+            hello = handshakes.read_hello(gate.peek(self.stream))
+            self.stream = connection = door.wrap(self.stream, self.address)
+            certificate = door.shake(connection, self.address, hello)
+            if certificate is not None:
+                self.fingerprint = hashlib.sha256(certificate).hexdigest()
+            peer = Peer("kmip", self.address, certificate, chain=tls.chain(connection))
+            if door.database:
+                self._introduce(peer, hello)
+            self._serve(connection, peer)
             self._close(connection)
         except tls.HandshakeFailed as exc:
             level = logging.DEBUG if exc.probe else logging.WARNING
@@ -257,6 +275,20 @@ class Connection:
         finally:
             self.stream.close()
             self.server.left(self)
+
+    def _introduce(self, peer: Peer, hello: handshakes.Hello) -> None:
+        """Find out who the certificate is, which the first request needs anyway, and note if it is nobody.
+
+        The client may still prove itself by a credential in its requests."""
+        database = self.server.pool.lend()
+        try:
+            authn.identify(peer)
+        except KMIPError as error:
+            self.server.gate.refused_later(self.address, hello, peer.certificate, error.message)
+        except DatabaseError as exc:
+            log.debug("client of %s not looked up: %s", self.address, exc)
+        finally:
+            self.server.pool.take_back(database)
 
     def _serve(self, connection: ssl.SSLSocket, peer: Peer) -> None:
         """Answer messages in the order in which they come."""
@@ -284,6 +316,8 @@ class Connection:
                     return
                 reader.feed(data)
                 continue
+            if self.fingerprint in server.gate.trust.revoked:
+                return
             self.deadline = NEVER
             database = lend()
             try:
@@ -335,11 +369,11 @@ def children(config: Config) -> list[supervisor.Child]:
     )
     count = conf.processes(settings.workers)
     # Made once, before the fork: the processes share the keys of session tickets and the count of connections.
-    context, ledger = tls.server_context(config, "kmip"), Ledger(count)
+    both, ledger = gate.contexts(config, "kmip"), Ledger(count)
 
     def child(process: int) -> supervisor.Child:
         def serve() -> None:
-            run(Server(listener, config, engine, context=context, ledger=ledger, process=process))
+            run(Server(listener, config, engine, contexts=both, database=True, ledger=ledger, process=process))
 
         return supervisor.Child(f"kmip-{process}", serve)
 

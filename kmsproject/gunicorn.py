@@ -52,7 +52,7 @@ if conf.has_tls(current):
 
 def ssl_context(_config: Any, _default: Any) -> ssl.SSLContext | None:
     """The same context that the project's worker uses, should another worker class be chosen."""
-    return worker.Worker.context
+    return worker.Worker.contexts.plain if worker.Worker.contexts is not None else None
 
 
 def on_starting(arbiter: Any) -> None:

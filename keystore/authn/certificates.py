@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID
 from django.db import IntegrityError, transaction
 
-from keystore import conf, revocation, tls
+from keystore import ca, conf, revocation, tls
 from keystore.authn import accounts
 from keystore.authn.identities import Identity, Peer, looked_up, refused
 from keystore.models import Account, ClientCertificate
@@ -66,7 +66,7 @@ def check(certificate: x509.Certificate) -> None:
     """Raise `KMIPError` where a certificate has expired or was revoked since its handshake."""
     if certificate.not_valid_after_utc.timestamp() < time.time():
         raise refused("the client certificate has expired")
-    if revocation.is_revoked(certificate):
+    if revocation.is_revoked(certificate) or ca.revoked(certificate.fingerprint(SHA256()).hex()):
         raise refused("the client certificate is revoked")
 
 
@@ -150,12 +150,12 @@ def _parsed(der: bytes) -> x509.Certificate:
 
 
 def _trusted() -> tuple[x509.Certificate, ...]:
-    """The clients' CAs as their file is now."""
+    """The clients' CAs as their file is now, and this server's authorities for clients."""
     config = conf.current()
     path = config.tls.clients_ca_cert_file
     if path is None:
         return ()
-    return _authorities(revocation.stamp(path))
+    return (*_authorities(revocation.stamp(path)), *(_parsed(one) for one in ca.client_authorities()))
 
 
 @functools.lru_cache(maxsize=4)

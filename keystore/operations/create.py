@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from keystore import objects, rules, states, store
+from keystore import formats, objects, rules, states, store
 from keystore.call import Call, operation
 from keystore.crypto import keys
 from keystore.crypto.algorithms import row
@@ -206,6 +206,7 @@ def register(call: Call, request: RegisterRequest) -> RegisterResponse:
     """Take in an object that the client made (KMIP 2.1, 6.1.43)."""
     managed_object = brought(request, request.object_type)
     attributes = asked(call, request.object_type, _stated(managed_object), request.attributes)
+    formats.take_in(call, request.object_type, managed_object, attributes)
     describe(request.object_type, managed_object, attributes)
     uid = _add(call, request.object_type, managed_object, attributes, generated=False)
     call.returns(uid)
@@ -254,6 +255,7 @@ def import_(call: Call, request: ImportRequest) -> ImportResponse:
         given.update(part or {})
     imported = _imported(given)
     attributes = asked(call, object_type, Attributes({k: v for k, v in given.items() if k not in imported}))
+    formats.take_in(call, object_type, managed_object, attributes)
     describe(object_type, managed_object, attributes)
     managed = objects.new(
         uid,

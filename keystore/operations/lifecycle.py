@@ -1,6 +1,6 @@
 """Operations that move objects through their life: Activate, Revoke, Destroy."""
 
-from keystore import states, store
+from keystore import ca, states, store
 from keystore.call import Call, operation
 from keystore.states import Event
 from kmip.enums import ObjectType, Operation, ResultReason, State
@@ -45,6 +45,7 @@ def revoke(call: Call, request: RevokeRequest) -> RevokeResponse:
     managed.attributes.revocation_reason = reason
     managed.attributes.last_change_date = call.now
     store.save(managed)
+    ca.revoke(managed, reason, call.now, request.compromise_occurrence_date)
     return RevokeResponse(unique_identifier=managed.uid)
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from keystore import objects, policy, store
+from keystore import formats, objects, policy, store
 from keystore.call import Call, operation
 from keystore.crypto import keys
 from keystore.store import Managed
@@ -123,6 +123,8 @@ def given(call: Call, managed: Managed, request: GetRequest | ExportRequest) -> 
     if request.key_wrapping_specification is not None:
         raise KMIPError(ResultReason.FEATURE_NOT_SUPPORTED, "wrapping is not supported")
     managed_object: Struct = objects.decode(managed)
+    if formats.give_out(call, managed, managed_object, request.key_format_type):
+        return managed_object
     reformat(call, managed, managed_object, request)
     return managed_object
 
