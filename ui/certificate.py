@@ -6,7 +6,7 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from django.utils.translation import gettext as _t
+from django.utils.translation import gettext
 
 from kmip.enums import KeyFormatType
 
@@ -27,7 +27,7 @@ def spellings(material: bytes, format_: KeyFormatType | None) -> dict[str, Any]:
         "format": "" if format_ is None else str(format_),
         "size": len(material),
         "spellings": [
-            (_t("Hexadecimal"), material.hex()),
+            (gettext("Hexadecimal"), material.hex()),
             ("Base64", base64.b64encode(material).decode()),
             *_text(material),
         ],
@@ -39,7 +39,7 @@ def _text(material: bytes) -> list[tuple[str, str]]:
         text = material.decode()
     except UnicodeDecodeError:
         return []
-    return [(_t("Text"), text)] if text.isprintable() and text else []
+    return [(gettext("Text"), text)] if text.isprintable() and text else []
 
 
 def decoded(data: bytes) -> list[tuple[str, list[tuple[str, str]]]] | None:
@@ -48,26 +48,31 @@ def decoded(data: bytes) -> list[tuple[str, list[tuple[str, str]]]] | None:
         certificate = x509.load_der_x509_certificate(data)
     except ValueError:
         return None
+    return facts(certificate)
+
+
+def facts(certificate: x509.Certificate) -> list[tuple[str, list[tuple[str, str]]]]:
+    """What a certificate says, in sections of title and text."""
     algorithm = certificate.signature_hash_algorithm
     subject = [
-        (_t("Subject"), certificate.subject.rfc4514_string()),
-        (_t("Issuer"), certificate.issuer.rfc4514_string()),
-        (_t("Serial number"), f"{certificate.serial_number:x}"),
-        (_t("Valid from"), certificate.not_valid_before_utc.strftime("%Y-%m-%d %H:%M:%S UTC")),
-        (_t("Valid until"), certificate.not_valid_after_utc.strftime("%Y-%m-%d %H:%M:%S UTC")),
-        (_t("Version"), certificate.version.name),
+        (gettext("Subject"), certificate.subject.rfc4514_string()),
+        (gettext("Issuer"), certificate.issuer.rfc4514_string()),
+        (gettext("Serial number"), f"{certificate.serial_number:x}"),
+        (gettext("Valid from"), certificate.not_valid_before_utc.strftime("%Y-%m-%d %H:%M:%S UTC")),
+        (gettext("Valid until"), certificate.not_valid_after_utc.strftime("%Y-%m-%d %H:%M:%S UTC")),
+        (gettext("Version"), certificate.version.name),
     ]
     signature = [
-        (_t("Signature algorithm"), certificate.signature_algorithm_oid._name),
-        (_t("Hash"), algorithm.name if algorithm is not None else _t("none")),
-        (_t("Public key"), _public_key(certificate)),
-        (_t("SHA-256 fingerprint"), certificate.fingerprint(hashes.SHA256()).hex(":")),
-        (_t("SHA-1 fingerprint"), certificate.fingerprint(hashes.SHA1()).hex(":")),  # noqa: S303 - shown, not relied on
+        (gettext("Signature algorithm"), certificate.signature_algorithm_oid._name),
+        (gettext("Hash"), algorithm.name if algorithm is not None else gettext("none")),
+        (gettext("Public key"), _public_key(certificate)),
+        (gettext("SHA-256 fingerprint"), certificate.fingerprint(hashes.SHA256()).hex(":")),
+        (gettext("SHA-1 fingerprint"), certificate.fingerprint(hashes.SHA1()).hex(":")),  # noqa: S303 - shown, not relied on
     ]
     return [
-        (_t("Certificate"), subject),
-        (_t("Signature and key"), signature),
-        (_t("Extensions"), _extensions(certificate)),
+        (gettext("Certificate"), subject),
+        (gettext("Signature and key"), signature),
+        (gettext("Extensions"), _extensions(certificate)),
     ]
 
 
@@ -87,18 +92,18 @@ def _extensions(certificate: x509.Certificate) -> list[tuple[str, str]]:
     try:
         extensions = list(certificate.extensions)
     except ValueError as exc:
-        return [(_t("Extensions"), str(exc))]
+        return [(gettext("Extensions"), str(exc))]
     return [
-        (one.oid._name + (f" ({_t('critical')})" if one.critical else ""), _extension(one.value)) for one in extensions
+        (one.oid._name + (f" ({gettext('critical')})" if one.critical else ""), _extension(one.value))
+        for one in extensions
     ]
 
 
 def _extension(value: Any) -> str:
     """The contents of an extension in a line."""
     if isinstance(value, x509.BasicConstraints):
-        return f"CA: {value.ca}" + (
-            f", {_t('path length')} {value.path_length}" if value.path_length is not None else ""
-        )
+        length = gettext("path length")
+        return f"CA: {value.ca}" + (f", {length} {value.path_length}" if value.path_length is not None else "")
     if isinstance(value, x509.KeyUsage):
         names = ("digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement",
                  "key_cert_sign", "crl_sign")  # fmt: skip

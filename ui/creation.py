@@ -8,7 +8,7 @@ from typing import Any
 
 from django import forms
 from django.utils.functional import lazystr
-from django.utils.translation import gettext as _t
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from keystore.crypto.algorithms import ALGORITHMS, CURVES, Asymmetric, Mac, Symmetric
@@ -19,7 +19,6 @@ from kmip.enums import (
     KeyFormatType,
     NameType,
     ObjectType,
-    OpaqueDataType,
     Operation,
     RecommendedCurve,
     SecretDataType,
@@ -28,6 +27,7 @@ from kmip.objects import KeyBlock, KeyValue, OpaqueObject, SecretData
 from kmip.payloads import CreateKeyPairRequest, CreateRequest, RegisterRequest
 from kmip.schema import Struct
 from kmip.structures import CryptographicDomainParameters, Name
+from ui.detect import BYTES
 from ui.words import spaced
 
 A, M = CryptographicAlgorithm, CryptographicUsageMask
@@ -273,7 +273,7 @@ class SecretForm(ObjectForm):
             try:
                 data["material"] = from_text(data["secret"], data["spelling"])
             except ValueError:
-                self.add_error("secret", _t("This is not %(spelling)s.") % {"spelling": data["spelling"]})
+                self.add_error("secret", gettext("This is not %(spelling)s.") % {"spelling": data["spelling"]})
         return data
 
     def payload(self) -> Struct:
@@ -301,14 +301,13 @@ class OpaqueForm(ObjectForm):
         data = super().clean() or {}
         data["material"] = data["file"].read() if data.get("file") else data.get("text", "").encode()
         if not data["material"]:
-            self.add_error("file", _t("Choose a file or write something."))
+            self.add_error("file", gettext("Choose a file or write something."))
         return data
 
     def payload(self) -> Struct:
         attributes = self.common()
         value = OpaqueObject(
-            # The specification lists no types; the first of the extensions says "bytes".
-            opaque_data_type=OpaqueDataType(0x80000001),
+            opaque_data_type=BYTES,
             opaque_data_value=self.cleaned_data["material"],
         )
         return RegisterRequest(object_type=ObjectType.OPAQUE_OBJECT, attributes=attributes, opaque_object=value)

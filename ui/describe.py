@@ -6,12 +6,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from django.utils.functional import Promise
-from django.utils.translation import gettext as _t
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from kmip.attributes import BY_TAG, Attributes, Key, Vendor
-from kmip.enums import CryptographicUsageMask, Enumeration, Mask
+from kmip.enums import CryptographicUsageMask, Enumeration, Mask, NameType
 from kmip.schema import Kind, Struct
+from kmip.structures import Name
 from kmip.tags import Tag, spelling
 from kmip.ttlv import Item, Type
 from ui.words import label, spaced
@@ -125,10 +126,14 @@ def sections(attributes: Attributes) -> list[Section]:
     certificate = [key for key in left if isinstance(key, Tag) and _of_certificate(key)]
     if certificate:
         found.append(
-            Section("names", _t("Names in the certificate"), [line(k, list(left.pop(k).values())) for k in certificate])
+            Section(
+                "names", gettext("Names in the certificate"), [line(k, list(left.pop(k).values())) for k in certificate]
+            )
         )
     if left:
-        found.append(Section("other", _t("Other attributes"), [line(k, list(v.values())) for k, v in left.items()]))
+        found.append(
+            Section("other", gettext("Other attributes"), [line(k, list(v.values())) for k, v in left.items()])
+        )
     return [section for section in found if section.lines]
 
 
@@ -149,18 +154,20 @@ def value(kind: Kind, one: Any) -> Any:
     """A value as text, or as a list of title and value where it is a structure."""
     if one is None:
         return ""
+    if isinstance(one, Name) and one.name_type == NameType.UNINTERPRETED_TEXT_STRING:
+        return one.name_value
     if isinstance(one, Struct):
         return list(_fields(one))
     if isinstance(one, Item):
         return item_value(one)
     if isinstance(one, bool):
-        return _t("yes") if one else _t("no")
+        return gettext("yes") if one else gettext("no")
     if kind.type == Type.DATE_TIME:
         return moment(one)
     if kind.type == Type.INTERVAL:
         return duration(one)
     if kind.enumeration is not None and isinstance(kind.enumeration, type) and issubclass(kind.enumeration, Mask):
-        return ", ".join(names(kind.enumeration, one)) or _t("nothing")
+        return ", ".join(names(kind.enumeration, one)) or gettext("nothing")
     if isinstance(one, Enumeration):
         return label(one)
     if isinstance(one, bytes):

@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_ssh_private_key,
     load_ssh_public_key,
 )
-from django.utils.translation import gettext as _t
+from django.utils.translation import gettext
 
 from keystore.crypto import keys
 from kmip.enums import (
@@ -51,6 +51,8 @@ from kmip.schema import Struct
 
 _PEM = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----.*?-----END \1-----", re.DOTALL)
 _FAILURES = (ValueError, TypeError, UnsupportedAlgorithm)
+#: The Opaque Data Type of bytes that nothing is known of: an extension, as the specification lists no values.
+BYTES = OpaqueDataType._missing_(0x80000001)
 AES_BITS = frozenset({128, 192, 256})
 
 
@@ -88,12 +90,12 @@ def detect(data: bytes, password: str = "") -> list[Found]:
             found = _ssh(text)
             if found:
                 return found
-        for wrapping, reading in ((_t("Hexadecimal"), _hex), ("Base64", _base64)):
+        for wrapping, reading in ((gettext("Hexadecimal"), _hex), ("Base64", _base64)):
             inner = reading(text)
             if inner:
                 return _der(inner, secret, wrapping) or _plain(inner, wrapping)
-        return _plain(data, _t("Text"))
-    return _der(data, secret, "") or _plain(data, _t("Bytes"))
+        return _plain(data, gettext("Text"))
+    return _der(data, secret, "") or _plain(data, gettext("Bytes"))
 
 
 def _text(data: bytes) -> str | None:
@@ -273,7 +275,7 @@ def _block(data: bytes, format_: KeyFormatType, key: keys.Key | None = None) -> 
 def _certificate(one: x509.Certificate, wrapping: str) -> Found:
     data = one.public_bytes(Encoding.DER)
     until = one.not_valid_after_utc.date().isoformat()
-    summary = _t("%(subject)s, valid until %(until)s") % {"subject": one.subject.rfc4514_string(), "until": until}
+    summary = gettext("%(subject)s, valid until %(until)s") % {"subject": one.subject.rfc4514_string(), "until": until}
     value = Certificate(certificate_type=CertificateType.X_509, certificate_value=data)
     names = one.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
     return Found(ObjectType.CERTIFICATE, wrapping, summary, value, str(names[0].value) if names else "")
@@ -317,5 +319,5 @@ def _plain(data: bytes, wrapping: str) -> list[Found]:
     """Bytes of an AES key's length are taken for one; others are opaque."""
     if len(data) * 8 in AES_BITS:
         return [_symmetric(data, wrapping)]
-    value = OpaqueObject(opaque_data_type=OpaqueDataType(0x80000001), opaque_data_value=data)
-    return [Found(ObjectType.OPAQUE_OBJECT, wrapping, _t("%(n)d bytes") % {"n": len(data)}, value)]
+    value = OpaqueObject(opaque_data_type=BYTES, opaque_data_value=data)
+    return [Found(ObjectType.OPAQUE_OBJECT, wrapping, gettext("%(n)d bytes") % {"n": len(data)}, value)]

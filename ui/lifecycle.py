@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from django import forms
 from django.http import HttpRequest
 from django.utils.functional import Promise
-from django.utils.translation import gettext as _t
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from keystore import states
@@ -186,17 +186,19 @@ def offered(managed: Managed) -> list[Operation]:
 def plan(request: HttpRequest, operation: Operation, managed: Managed) -> Plan:
     """What an operation will do, or why it is not offered. The engine decides again when it is carried out."""
     if not session.may(request, operation, managed):
-        return Plan(False, _t("You have no right to do this."))
+        return Plan(False, gettext("You have no right to do this."))
     state = managed.state
     archived = managed.columns.get("archive_date") is not None
     if operation == Operation.RECOVER:
-        return Plan(archived, _t("It comes back from the archive.") if archived else _t("It is not archived."))
+        return Plan(
+            archived, gettext("It comes back from the archive.") if archived else gettext("It is not archived.")
+        )
     if state in states.DESTROYED and operation != Operation.ADD_ATTRIBUTE:
         if operation == Operation.REVOKE and state == State.DESTROYED:
-            return Plan(True, _t("It stays destroyed; a compromise is noted."))
-        return Plan(False, _t("It is destroyed."))
+            return Plan(True, gettext("It stays destroyed; a compromise is noted."))
+        return Plan(False, gettext("It is destroyed."))
     if archived and operation != Operation.DESTROY:
-        return Plan(False, _t("It is archived; recover it first."))
+        return Plan(False, gettext("It is archived; recover it first."))
     return _PLANS[operation](managed, state)
 
 
@@ -207,40 +209,44 @@ def _becomes(state: State, target: State) -> Plan:
 def _activate(managed: Managed, state: State) -> Plan:
     if state == State.PRE_ACTIVE:
         return _becomes(state, State.ACTIVE)
-    return Plan(False, _t("Only a pre-active object can be activated."))
+    return Plan(False, gettext("Only a pre-active object can be activated."))
 
 
 def _revoke(managed: Managed, state: State) -> Plan:
     if state == State.ACTIVE:
-        return Plan(True, _t("Active → Deactivated, or Compromised if the reason is a compromise"))
+        return Plan(True, gettext("Active → Deactivated, or Compromised if the reason is a compromise"))
     if state == State.PRE_ACTIVE:
-        return Plan(True, _t("Pre-active → Compromised; no other reason is possible yet"))
+        return Plan(True, gettext("Pre-active → Compromised; no other reason is possible yet"))
     if state == State.DEACTIVATED:
-        return Plan(True, _t("Deactivated; a compromise makes it Compromised"))
-    return Plan(False, _t("It is known to be compromised."))
+        return Plan(True, gettext("Deactivated; a compromise makes it Compromised"))
+    return Plan(False, gettext("It is known to be compromised."))
 
 
 def _destroy(managed: Managed, state: State) -> Plan:
     if state == State.ACTIVE and managed.object_type not in NEED_NO_REVOKE:
-        return Plan(False, _t("An active object must be revoked first."))
+        return Plan(False, gettext("An active object must be revoked first."))
     target = states.TRANSITIONS.get((state, Event.DESTROY), State.DESTROYED)
     return _becomes(state, target)
 
 
 def _get(managed: Managed, state: State) -> Plan:
     if managed.columns["sensitive"]:
-        return Plan(False, _t("It is sensitive: it leaves the server only wrapped."))
+        return Plan(False, gettext("It is sensitive: it leaves the server only wrapped."))
     if not managed.columns["extractable"]:
-        return Plan(False, _t("It may not leave the server."))
+        return Plan(False, gettext("It may not leave the server."))
     if managed.blob is None:
-        return Plan(False, _t("The server does not hold its material."))
-    return Plan(True, _t("You are asked for your password again, and the reading is on record."))
+        return Plan(False, gettext("The server does not hold its material."))
+    return Plan(True, gettext("You are asked for your password again, and the reading is on record."))
 
 
 def _rekey(managed: Managed, state: State) -> Plan:
     if any(link.link_type == LinkType.REPLACEMENT_OBJECT_LINK for link in managed.attributes.link):
-        return Plan(False, _t("It has been replaced already."))
-    return Plan(True, _t("A new object replaces it and takes its names over."))
+        return Plan(False, gettext("It has been replaced already."))
+    return Plan(True, gettext("A new object replaces it and takes its names over."))
+
+
+def _archive(managed: Managed, state: State) -> Plan:
+    return Plan(True, gettext("It can be found, but not used until it is recovered."))
 
 
 def _always(managed: Managed, state: State) -> Plan:
@@ -254,6 +260,8 @@ _PLANS: dict[Operation, Any] = {
     Operation.GET: _get,
     Operation.RE_KEY: _rekey,
     Operation.RE_KEY_KEY_PAIR: _rekey,
-    Operation.ARCHIVE: lambda managed, state: Plan(True, _t("It can be found, but not used until it is recovered.")),
+    Operation.ARCHIVE: lambda managed, state: Plan(
+        True, gettext("It can be found, but not used until it is recovered.")
+    ),
     Operation.ADD_ATTRIBUTE: _always,
 }

@@ -6,6 +6,7 @@ index lookup, and the page after a row begins at that row's serial number.
 
 import csv
 import json
+import re
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -13,7 +14,6 @@ from urllib.parse import urlencode
 
 from django.contrib import admin, messages
 from django.contrib.admin import helpers
-from django.contrib.admin.utils import quote, unquote
 from django.contrib.admin.views.main import ChangeList
 from django.db import connection
 from django.db.models import Q, QuerySet
@@ -22,19 +22,19 @@ from django.template.response import TemplateResponse
 from django.urls import path, reverse
 from django.utils.functional import Promise
 from django.utils.http import url_has_allowed_host_and_scheme
-from django.utils.translation import gettext as _t
+from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
-from django.utils.translation import ngettext
 from django.views.decorators.http import require_POST
 
 from keystore import conf, store
 from keystore.crypto.algorithms import ALGORITHMS
 from keystore.models import ManagedObject, ObjectIndex
 from keystore.store import Managed
-from kmip.attributes import Attributes, Vendor
+from kmip.attributes import Attributes, Key, Vendor
 from kmip.enums import CryptographicAlgorithm, ObjectType, Operation, State
 from kmip.errors import KMIPError
 from kmip.tags import Tag
+from kmip.ttlv import Item, Type
 from ui import describe, lifecycle, session
 from ui.words import TYPES, label
 
@@ -44,16 +44,19 @@ DAY = 86_400
 MATCHES = 1000
 #: Above every character that names use.
 LAST = "\U0010ffff"
+_UNSAFE = re.compile(r"[^A-Za-z0-9-]")
 
 
 def key_of(uid: str) -> str:
-    """An identifier as one segment of a path."""
-    return quote(uid).replace(".", "_2E")
+    """An identifier, whatever characters its client chose, as one segment of a path."""
+    return _UNSAFE.sub(lambda found: "".join(f"_{byte:02X}" for byte in found[0].encode()), uid)
 
 
 def uid_of(key: str) -> str:
     """The identifier that `key_of` wrote."""
-    return unquote(key)
+    return re.sub(rb"_([0-9A-F]{2})", lambda found: bytes.fromhex(found[1].decode()), key.encode()).decode(
+        errors="replace"
+    )
 
 
 def address_of(uid: str) -> str:
@@ -99,7 +102,7 @@ def tags_of(attributes: Attributes) -> list[str]:
         found = json.loads(item.value)
     except ValueError:
         return [item.value]
-    return [str(one) for one in found] if isinstance(found, list) else [str(found)]
+    return [str(one) for one in found] if isinstance(found, list) else [item.value]
 
 
 def _number(value: Any) -> str:
@@ -145,6 +148,7 @@ class Facet(admin.ListFilter):
     def __init__(self, request: HttpRequest, params: dict[str, Any], model: Any, model_admin: Any) -> None:
         super().__init__(request, params, model, model_admin)
         self.value = (params.pop(self.parameter, None) or [""])[-1].strip()
+        self.namespace = session.identity(request).namespace
 
     def has_output(self) -> bool:
         return True
@@ -170,7 +174,17 @@ class Facet(admin.ListFilter):
 
     def narrow(self, objects: QuerySet[ManagedObject], value: str) -> QuerySet[ManagedObject]:
         """The objects that have the value."""
+        return store.with_attribute(
+            objects, self.attribute(), [self.parsed(value)], int(time.time()), namespace=self.namespace
+        )
+
+    def attribute(self) -> Key:
+        """The attribute that the value is of."""
         raise NotImplementedError
+
+    def parsed(self, value: str) -> Any:
+        """The value of the attribute; raises `KeyError` or `ValueError` for what is none."""
+        return value
 
 
 class TypeFacet(Facet):
@@ -181,8 +195,11 @@ class TypeFacet(Facet):
     def options(self) -> list[tuple[str, str]]:
         return [(one.spelling, str(TYPES[one])) for one in ObjectType]
 
-    def narrow(self, objects: QuerySet[ManagedObject], value: str) -> QuerySet[ManagedObject]:
-        return store.with_attribute(objects, Tag.OBJECT_TYPE, [ObjectType.by_spelling()[value]], 0)
+    def attribute(self) -> Key:
+        return Tag.OBJECT_TYPE
+
+    def parsed(self, value: str) -> ObjectType:
+        return ObjectType.by_spelling()[value]
 
 
 class StateFacet(Facet):
@@ -193,8 +210,11 @@ class StateFacet(Facet):
     def options(self) -> list[tuple[str, str]]:
         return [(one.spelling, label(one)) for one in State]
 
-    def narrow(self, objects: QuerySet[ManagedObject], value: str) -> QuerySet[ManagedObject]:
-        return store.with_attribute(objects, Tag.STATE, [State.by_spelling()[value]], int(time.time()))
+    def attribute(self) -> Key:
+        return Tag.STATE
+
+    def parsed(self, value: str) -> State:
+        return State.by_spelling()[value]
 
 
 class AlgorithmFacet(Facet):
@@ -205,9 +225,11 @@ class AlgorithmFacet(Facet):
     def options(self) -> list[tuple[str, str]]:
         return [(one.spelling, one.spelling) for one in sorted(ALGORITHMS, key=str)]
 
-    def narrow(self, objects: QuerySet[ManagedObject], value: str) -> QuerySet[ManagedObject]:
-        algorithm = CryptographicAlgorithm.by_spelling()[value]
-        return store.with_attribute(objects, Tag.CRYPTOGRAPHIC_ALGORITHM, [algorithm], 0)
+    def attribute(self) -> Key:
+        return Tag.CRYPTOGRAPHIC_ALGORITHM
+
+    def parsed(self, value: str) -> CryptographicAlgorithm:
+        return CryptographicAlgorithm.by_spelling()[value]
 
 
 class LengthFacet(Facet):
@@ -215,8 +237,11 @@ class LengthFacet(Facet):
 
     title, parameter = _("Length"), "length"
 
-    def narrow(self, objects: QuerySet[ManagedObject], value: str) -> QuerySet[ManagedObject]:
-        return store.with_attribute(objects, Tag.CRYPTOGRAPHIC_LENGTH, [int(value)], 0)
+    def attribute(self) -> Key:
+        return Tag.CRYPTOGRAPHIC_LENGTH
+
+    def parsed(self, value: str) -> int:
+        return int(value)
 
 
 class ExpiryFacet(Facet):
@@ -225,7 +250,7 @@ class ExpiryFacet(Facet):
     title, parameter = _("Expiry"), "expiry"
 
     def options(self) -> list[tuple[str, str]]:
-        return [(str(days), _t("within %(days)d days") % {"days": days}) for days in (7, 30, 90)]
+        return [(str(days), gettext("within %(days)d days") % {"days": days}) for days in (7, 30, 90)]
 
     def narrow(self, objects: QuerySet[ManagedObject], value: str) -> QuerySet[ManagedObject]:
         return expiring(objects, int(value))
@@ -245,8 +270,8 @@ class GroupFacet(Facet):
 
     title, parameter = _("Group"), "group"
 
-    def narrow(self, objects: QuerySet[ManagedObject], value: str) -> QuerySet[ManagedObject]:
-        return store.with_attribute(objects, Tag.OBJECT_GROUP, [value], 0)
+    def attribute(self) -> Key:
+        return Tag.OBJECT_GROUP
 
 
 class TagFacet(Facet):
@@ -254,10 +279,11 @@ class TagFacet(Facet):
 
     title, parameter = _("Tag"), "tag"
 
-    def narrow(self, objects: QuerySet[ManagedObject], value: str) -> QuerySet[ManagedObject]:
-        labels = store.attribute_label(tag_key())
-        found = ObjectIndex.objects.filter(attribute=labels, value=value)
-        return objects.filter(uid__in=found.values("object_id"))
+    def attribute(self) -> Key:
+        return tag_key()
+
+    def parsed(self, value: str) -> Item:
+        return Item(Tag.ATTRIBUTE_VALUE, Type.TEXT_STRING, value)
 
 
 FACETS = (TypeFacet, StateFacet, AlgorithmFacet, LengthFacet, ExpiryFacet, OwnerFacet, GroupFacet, TagFacet)
@@ -273,9 +299,10 @@ def search(objects: QuerySet[ManagedObject], text: str, namespace: str) -> tuple
     """The objects whose identifier, name or tag begins with a text, and whether there were too many to take all."""
     labels = (Tag.NAME.spelling, store.attribute_label(tag_key()))
     rows = ObjectIndex.objects.filter(_begins("value", text), namespace=namespace, attribute__in=labels)
-    uids = list(rows.values_list("object_id", flat=True)[:MATCHES])
-    uids += ManagedObject.objects.filter(_begins("uid", text)).values_list("uid", flat=True)[:MATCHES]
-    return objects.filter(uid__in=uids), len(uids) >= MATCHES
+    keys = list(rows.values_list("object_id", flat=True)[:MATCHES])
+    identified = ManagedObject.objects.filter(_begins("uid", store.key_of(namespace, text)), namespace=namespace)
+    keys += identified.values_list("uid", flat=True)[:MATCHES]
+    return objects.filter(uid__in=keys), len(keys) >= MATCHES
 
 
 def _begins(column: str, text: str) -> Q:
@@ -369,14 +396,14 @@ class ManagedObjectAdmin(admin.ModelAdmin):
         found, many = search(queryset, term, session.identity(request).namespace)
         if many:
             messages.info(
-                request, _t("Very many objects match; the list shows some of them. Search for more of the name.")
+                request, gettext("Very many objects match; the list shows some of them. Search for more of the name.")
             )
         return found, False
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         columns = chosen_columns(request)
         context = {
-            "title": _t("Objects"),
+            "title": gettext("Objects"),
             "section": "objects",
             "columns": columns,
             "all_columns": [(name, column.title, name in columns) for name, column in COLUMNS.items()],
@@ -449,7 +476,10 @@ class ManagedObjectAdmin(admin.ModelAdmin):
         self, request: HttpRequest, queryset: QuerySet[ManagedObject], operation: Operation, name: str
     ) -> HttpResponse | None:
         """Show what an action will do to each object, and do it once that is confirmed."""
-        chosen = store.fetch_all(queryset[: PAGE * 2], int(time.time()))
+        # By identifier, each with the person's own rights on it; never more than a page of them.
+        uids = request.POST.getlist(helpers.ACTION_CHECKBOX_NAME)[:PAGE]
+        found = [session.managed(request, uid) for uid in uids]
+        chosen = [managed for managed in found if managed is not None]
         form_class = lifecycle.FORMS[operation]
         confirmed = "confirm" in request.POST
         form = form_class(request.POST if confirmed else None)
@@ -508,10 +538,10 @@ def _csv(rows: Iterator[Managed]) -> Iterator[str]:
     writer = csv.writer(_Line())
     yield writer.writerow(COLUMNS)
     for managed in rows:
-        yield writer.writerow([_harmless(column.text(managed)) for column in COLUMNS.values()])
+        yield writer.writerow([harmless(column.text(managed)) for column in COLUMNS.values()])
 
 
-def _harmless(text: str) -> str:
+def harmless(text: str) -> str:
     """A cell that no spreadsheet takes for a formula."""
     return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
 

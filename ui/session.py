@@ -7,9 +7,9 @@ from django.contrib import messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from keystore import authn, engine, policy, store
+from keystore import audit, authn, engine, policy, store
 from keystore.authn import Identity, Peer
-from keystore.models import ManagedObject
+from keystore.models import AuditRecord, ManagedObject
 from keystore.proxies import client_address
 from keystore.store import Managed
 from kmip.enums import Operation
@@ -56,7 +56,33 @@ def may(request: HttpRequest, operation: Operation, managed: Managed) -> bool:
     return policy.may(identity(request), operation, managed)
 
 
+def oversees(request: HttpRequest) -> bool:
+    """Whether the person's roles show them every object of their namespace, and so every record."""
+    return bool(identity(request).everywhere)
+
+
+def administers(request: HttpRequest) -> bool:
+    """Whether the person is an administrator of their namespace."""
+    return bool(identity(request).administers)
+
+
+def latest(request: HttpRequest, limit: int) -> list[AuditRecord]:
+    """The person's own last records."""
+    who = identity(request)
+    return audit.records(AuditRecord.objects.filter(user=who.username, namespace=who.namespace), limit)
+
+
+def trail(request: HttpRequest, managed: Managed, limit: int) -> list[AuditRecord]:
+    """The last records of an object; who merely was granted something sees only their own."""
+    who = identity(request)
+    found = AuditRecord.objects.filter(namespace=who.namespace, object=managed.uid)
+    if managed.owner != who.username and not who.everywhere:
+        found = found.filter(user=who.username)
+    return audit.records(found, limit)
+
+
 def managed(request: HttpRequest, uid: str) -> Managed | None:
     """An object that exists for the person."""
-    found = store.fetch(uid, int(time.time()), identity(request))
-    return found if found is not None and policy.may_see(identity(request), found) else None
+    who = identity(request)
+    found = store.fetch(uid, int(time.time()), who)
+    return found if found is not None and policy.may_see(who, found) else None

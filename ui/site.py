@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 from django.conf import settings
 from django.contrib.admin import AdminSite
 from django.contrib.auth.forms import AuthenticationForm
+from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.functional import Promise
 from django.utils.http import url_has_allowed_host_and_scheme
-from django.utils.translation import get_language_info
-from django.utils.translation import gettext as _t
+from django.utils.translation import get_language_info, gettext
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_POST
 from django.views.i18n import set_language
@@ -42,13 +42,29 @@ class Entry(NamedTuple):
     section: str
     title: Promise
     view: str
+    administrators: bool = False
 
 
 NAVIGATION = (
     Entry("home", _("Home"), "home"),
     Entry("objects", _("Objects"), "objects"),
     Entry("create", _("Create"), "create"),
+    Entry("use", _("Use"), "uses"),
+    Entry("audit", _("Audit"), "audit"),
+    Entry("console", _("Console"), "console"),
+    Entry("settings", _("Settings"), "settings", administrators=True),
 )
+
+
+def _navigation(request: HttpRequest) -> list[Entry]:
+    """The entries for a person; none where the key store does not let them in."""
+    from ui import session
+
+    try:
+        administers = session.administers(request)
+    except KMIPError:
+        return []
+    return [entry for entry in NAVIGATION if administers or not entry.administrators]
 
 
 class Console(AdminSite):
@@ -68,11 +84,12 @@ class Console(AdminSite):
 
     def each_context(self, request: HttpRequest) -> dict[str, Any]:
         theme = request.COOKIES.get("theme", "auto")
+        inside = self.has_permission(request)
         return {
             "site_title": self.site_title,
             "site_header": self.site_header,
-            "has_permission": self.has_permission(request),
-            "navigation": NAVIGATION,
+            "has_permission": inside,
+            "navigation": _navigation(request) if inside else (),
             "theme": theme if theme in THEMES else "auto",
             "languages": [(code, get_language_info(code)["name_local"].capitalize()) for code, _ in settings.LANGUAGES],
             "version": VERSION,
@@ -88,12 +105,16 @@ class Console(AdminSite):
                 return view(request, *args, **kwargs)
             except KMIPError as exc:
                 return self.refused(request, exc)
+            except PermissionDenied:
+                return self.refused(
+                    request, KMIPError(ResultReason.PERMISSION_DENIED, gettext("Your roles do not allow this."))
+                )
 
         return super().admin_view(guarded, cacheable)  # type: ignore[no-any-return]
 
     def refused(self, request: HttpRequest, error: KMIPError) -> HttpResponse:
         """The page that says why an operation was refused."""
-        context = {"title": _t("Not possible"), "error": error}
+        context = {"title": gettext("Not possible"), "error": error}
         return self.page(request, "ui/refused.html", context, status=STATUS.get(error.reason, 400))
 
     def page(
@@ -110,8 +131,8 @@ class Console(AdminSite):
         own = [
             path("login/", self.login, name="login"),
             path("logout/", wrap(self.logout), name="logout"),
-            path("password/", wrap(self.password_change, cacheable=True), name="password_change"),
-            path("password/done/", wrap(self.password_change_done, cacheable=True), name="password_change_done"),
+            path("password/", wrap(self.password_change), name="password_change"),
+            path("password/done/", wrap(self.password_change_done), name="password_change_done"),
             path("theme/", require_POST(self.theme), name="theme"),
             path("language/", set_language, name="language"),
         ]

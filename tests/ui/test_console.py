@@ -5,23 +5,12 @@ import re
 import pytest
 from django.contrib.auth import get_user_model
 
-from keystore import sealing
 from keystore.models import AuditRecord, ManagedObject
 from kmip.enums import State
 
 pytestmark = pytest.mark.django_db
 PASSWORD = "correct horse battery"
 PAGES = ["/ui/", "/ui/objects/", "/ui/create/", "/ui/create/symmetric-key/", "/ui/create/import/"]
-
-
-@pytest.fixture(autouse=True)
-def root_key(tmp_path, configure):
-    """A root key of the test's own."""
-    sealing.create_root_key(tmp_path / "root.key")
-    configure(**{"sealing.root_key_file": tmp_path / "root.key"})
-    sealing.reset()
-    yield
-    sealing.reset()
 
 
 @pytest.fixture

@@ -9,6 +9,6 @@ Route = tuple[str, Callable[..., HttpResponse], str]
 
 def routes() -> list[Route]:
     """Path, view and name of every page."""
-    from ui.pages import create, home, object
+    from ui.pages import audit, console, create, home, object, settings, use
 
-    return [*home.ROUTES, *create.ROUTES, *object.ROUTES]
+    return [route for page in (home, create, object, use, audit, console, settings) for route in page.ROUTES]

@@ -8,7 +8,7 @@ from django import forms
 from django.contrib import messages
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
-from django.utils.translation import gettext as _t
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from keystore.sealing import SealingError, sealer
@@ -33,7 +33,9 @@ LIFETIME = 600
 def choose(request: HttpRequest) -> HttpResponse:
     """The kinds of object that can be brought in."""
     kinds = [(reverse("ui:new", args=[kind]), *texts) for kind, texts in creation.TITLES.items()]
-    return site.page(request, "ui/create.html", {"title": _t("Create or import"), "section": "create", "kinds": kinds})
+    return site.page(
+        request, "ui/create.html", {"title": gettext("Create or import"), "section": "create", "kinds": kinds}
+    )
 
 
 def new(request: HttpRequest, kind: str) -> HttpResponse:
@@ -49,7 +51,7 @@ def new(request: HttpRequest, kind: str) -> HttpResponse:
             form.add_error(None, exc.message)
         else:
             uid = getattr(answer, "unique_identifier", None) or answer.private_key_unique_identifier
-            messages.success(request, _t("%(kind)s: stored.") % {"kind": creation.TITLES[kind][0]})
+            messages.success(request, gettext("%(kind)s: stored.") % {"kind": creation.TITLES[kind][0]})
             return HttpResponseRedirect(address_of(uid))
     context = {"title": creation.TITLES[kind][0], "note": creation.TITLES[kind][1], "section": "create", "form": form}
     return site.page(request, "ui/new.html", context)
@@ -92,22 +94,22 @@ class ImportForm(creation.ObjectForm):
         if not given.strip() and data.get("held"):
             given, password = self._held(data["held"])
         if not given.strip():
-            self.add_error("pasted", _t("Paste something or choose a file."))
+            self.add_error("pasted", gettext("Paste something or choose a file."))
             return data
         try:
             self.found = detect(given, password)
             self.again = hold(given, password, self.holder)
         except PasswordNeeded:
-            self.add_error("password", _t("It is encrypted; this is not its password."))
+            self.add_error("password", gettext("It is encrypted; this is not its password."))
         except (ValueError, TypeError, KMIPError):
-            self.add_error("pasted", _t("It looks like something known, but cannot be read."))
+            self.add_error("pasted", gettext("It looks like something known, but cannot be read."))
         return data
 
     def _held(self, text: str) -> tuple[bytes, str]:
         try:
             return held(text, self.holder)
         except (ValueError, SealingError):
-            self.add_error("pasted", _t("What was shown has been waiting too long; paste it again."))
+            self.add_error("pasted", gettext("What was shown has been waiting too long; paste it again."))
             return b"", ""
 
 
@@ -140,7 +142,7 @@ USES: dict[ObjectType, int] = {
 def import_(request: HttpRequest) -> HttpResponse:
     """Show what was pasted or uploaded, then store it."""
     form = ImportForm(request.POST or None, request.FILES or None, request.user.get_username())
-    context: dict[str, Any] = {"title": _t("Import"), "section": "create", "form": form}
+    context: dict[str, Any] = {"title": gettext("Import"), "section": "create", "form": form}
     if request.method == "POST" and form.is_valid():
         if "store" in request.POST:
             uids = _store(request, form)
@@ -174,7 +176,7 @@ def _store(request: HttpRequest, form: ImportForm) -> list[str]:
         stored.append((one, answer.unique_identifier))
     _link(request, stored)
     if uids:
-        messages.success(request, _t("%(n)d stored.") % {"n": len(uids)})
+        messages.success(request, gettext("%(n)d stored.") % {"n": len(uids)})
     return [] if form.errors else uids
 
 

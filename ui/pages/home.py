@@ -5,10 +5,8 @@ from typing import Any
 
 from django.db.models import Count
 from django.http import HttpRequest, HttpResponse
-from django.utils.translation import gettext as _t
+from django.utils.translation import gettext
 
-from keystore import audit
-from keystore.models import AuditRecord
 from kmip.enums import ObjectType, State
 from ui import session
 from ui.pages import Route
@@ -30,7 +28,7 @@ def show(request: HttpRequest) -> HttpResponse:
     kinds = {ObjectType(row["object_type"]): row["n"] for row in visible.values("object_type").annotate(n=Count("uid"))}
     most = max(states.values(), default=0)
     context: dict[str, Any] = {
-        "title": _t("Home"),
+        "title": gettext("Home"),
         "section": "home",
         "states": [
             (label(state), state.spelling, count, count * 240 // most, number * 30)
@@ -46,7 +44,7 @@ def show(request: HttpRequest) -> HttpResponse:
             )
             for days in WINDOWS
         ],
-        "last": audit.records(AuditRecord.objects.filter(user=session.identity(request).username), LAST),
+        "last": session.latest(request, LAST),
     }
     return site.page(request, "ui/home.html", context)
 

@@ -7,10 +7,10 @@ from django import forms
 from django.contrib import messages
 from django.contrib.auth import authenticate
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
-from django.utils.translation import gettext as _t
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from keystore import audit, objects, store
+from keystore import objects, store
 from keystore.store import Managed
 from kmip.attributes import Attributes
 from kmip.enums import ObjectType, Operation
@@ -70,8 +70,8 @@ def timeline(attributes: Attributes, now: int) -> list[Event]:
         last = attributes.first(Tag.ROTATE_DATE) or attributes.first(Tag.INITIAL_DATE)
         if last is not None:
             due = last + attributes.rotate_interval
-            found.append(Event(_t("Due for rotation"), due, describe.moment(due), due > now))
-    found.append(Event(_t("Now"), now, describe.moment(now), False, True))
+            found.append(Event(gettext("Due for rotation"), due, describe.moment(due), due > now))
+    found.append(Event(gettext("Now"), now, describe.moment(now), False, True))
     return sorted(found, key=lambda event: (event.seconds, event.now))
 
 
@@ -93,10 +93,9 @@ def links(request: HttpRequest, attributes: Attributes) -> list[Node]:
     """The linked objects, with what the person may know of them."""
     pairs = [(link.link_type, str(link.linked_object_identifier)) for link in attributes.link]
     now = int(time.time())
-    known = {
-        managed.uid: managed
-        for managed in store.fetch_all(session.visible(request).filter(uid__in=[u for _, u in pairs]), now)
-    }
+    namespace = session.identity(request).namespace
+    keys = [store.key_of(namespace, uid) for _, uid in pairs]
+    known = {managed.uid: managed for managed in store.fetch_all(session.visible(request).filter(uid__in=keys), now)}
     nodes = []
     for number, (kind, uid) in enumerate(pairs):
         managed = known.get(uid)
@@ -152,7 +151,7 @@ def show(request: HttpRequest, key: str) -> HttpResponse:
         "possible": [one for one in actions if one[3].possible],
         "impossible": [one for one in actions if not one[3].possible],
         "certificate": _certificate(request, managed),
-        "trail": audit.trail(uid, TRAIL),
+        "trail": session.trail(request, managed, TRAIL),
     }
     return site.page(request, "ui/object.html", context)
 
@@ -185,7 +184,7 @@ def act(request: HttpRequest, key: str, slug: str) -> HttpResponse:
     if request.method == "POST" and form.is_valid():
         answer = session.attempt(request, operation, form.payload(managed.uid))
         if answer is not None:
-            messages.success(request, _t("%(action)s: done.") % {"action": lifecycle.TITLES[operation]})
+            messages.success(request, gettext("%(action)s: done.") % {"action": lifecycle.TITLES[operation]})
         new = getattr(answer, "unique_identifier", None) or getattr(answer, "private_key_unique_identifier", None)
         return HttpResponseRedirect(address_of(new if isinstance(new, str) else managed.uid))
     context = {
@@ -217,7 +216,7 @@ class RevealForm(forms.Form):
         password: str = self.cleaned_data["password"]
         user = authenticate(self.request, username=self.request.user.get_username(), password=password)
         if user is None or user.pk != self.request.user.pk:
-            raise forms.ValidationError(_t("This is not your password."))
+            raise forms.ValidationError(gettext("This is not your password."))
         return password
 
 

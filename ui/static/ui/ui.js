@@ -8,9 +8,33 @@ function everyBox(of) {
 }
 
 function showHelpers() {
-  document.querySelectorAll("input[data-all]").forEach((box) => {
-    box.hidden = false;
+  document.querySelectorAll("input[data-all], button[data-copy]").forEach((helper) => {
+    helper.hidden = false;
   });
+}
+
+function copy(button) {
+  const source = document.querySelector(button.dataset.copy);
+  const done = () => {
+    button.classList.add("done");
+    setTimeout(() => button.classList.remove("done"), 1500);
+  };
+  if (navigator.clipboard) {
+    navigator.clipboard.writeText(source.value).then(done);
+  } else {
+    source.select();
+    document.execCommand("copy");
+    done();
+  }
+}
+
+// On a narrow window menu and filters begin closed; without this file they are open.
+function foldMenus() {
+  if (window.matchMedia("(max-width: 48rem)").matches) {
+    document.querySelectorAll(".menu, .facets").forEach((menu) => {
+      menu.open = false;
+    });
+  }
 }
 
 document.addEventListener("change", (event) => {
@@ -18,5 +42,12 @@ document.addEventListener("change", (event) => {
     everyBox(event.target);
   }
 });
+document.addEventListener("click", (event) => {
+  const button = event.target.closest("button[data-copy]");
+  if (button) {
+    copy(button);
+  }
+});
 document.addEventListener("htmx:afterSwap", showHelpers);
 showHelpers();
+foldMenus();
