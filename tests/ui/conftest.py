@@ -18,8 +18,12 @@ PASSWORD = "correct horse battery"
 
 
 @pytest.fixture(autouse=True)
-def clean(db: None, tmp_path: Any, configure: Callable[..., object], monkeypatch: pytest.MonkeyPatch) -> Any:
+def clean(
+    db: None, tmp_path: Any, configure: Callable[..., object], monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> Any:
     """A root key of the test's own, and nobody believed from the test before."""
+    # Hashing as slowly as for real would take longer than all else that these tests do.
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
     path = tmp_path / "root.key"
     sealing.create_root_key(path)
     configure(**{"sealing.root_key_file": path})
