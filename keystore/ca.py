@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, NamedTuple, cast
+from typing import Final, NamedTuple, cast
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -20,16 +20,16 @@ from cryptography.x509.oid import AuthorityInformationAccessOID
 from django.db import IntegrityError, transaction
 from django.db.models import F, Q
 
-from keystore import conf, objects, revocation, states, store, tls
-from keystore.crypto import keys, x509_extensions
+from keystore import conf, objects, opened, revocation, states, store, tls
+from keystore.crypto import x509_extensions
 from keystore.crypto import x509_issuing as issuing
-from keystore.crypto.algorithms import PrivateKey, PublicKey
+from keystore.crypto.algorithms import PublicKey
 from keystore.crypto.x509_issuing import Revoked, Signer
 from keystore.models import Authority, IssuedCertificate, PkiState, WaitingClient
 from keystore.store import Managed
 from kmip.enums import LinkType, ObjectType, ResultReason, RevocationReasonCode, State
 from kmip.errors import KMIPError
-from kmip.objects import Certificate, KeyValue
+from kmip.objects import Certificate
 from kmip.structures import RevocationReason
 
 log = logging.getLogger(__name__)
@@ -51,9 +51,6 @@ REASONS: Final = {
     R.CESSATION_OF_OPERATION: x509.ReasonFlags.cessation_of_operation,
     R.PRIVILEGE_WITHDRAWN: x509.ReasonFlags.privilege_withdrawn,
 }
-
-_parsed_keys = keys.ParsedKeys(limit=64)
-
 
 # Profiles.
 
@@ -112,41 +109,6 @@ def load(data: bytes) -> x509.Certificate:
         raise KMIPError(ResultReason.INVALID_FIELD, "the Certificate Value is not an X.509 certificate") from exc
 
 
-def private_key_of(managed: Managed) -> PrivateKey:
-    """The private key in a Private Key object, parsed; raises `KMIPError`."""
-    return _parsed_keys.private(
-        f"{managed.namespace}/{managed.uid}", managed.version, lambda: _private_material(managed)
-    )
-
-
-def _private_material(managed: Managed) -> bytes:
-    block = objects.key_block(objects.decode(managed))
-    value = block.key_value if block is not None else None
-    if block is None or block.key_wrapping_data is not None or not isinstance(value, KeyValue):
-        raise KMIPError(ResultReason.INVALID_FIELD, "the private key is wrapped")
-    return keys.read(
-        ObjectType.PRIVATE_KEY,
-        block.key_format_type,
-        cast(Any, value.key_material),
-        algorithm=block.cryptographic_algorithm,
-    ).data
-
-
-def public_key_of(managed: Managed) -> PublicKey:
-    """The public key in a Public Key object; raises `KMIPError`."""
-    block = objects.key_block(objects.decode(managed))
-    value = block.key_value if block is not None else None
-    if block is None or not isinstance(value, KeyValue):
-        raise KMIPError(ResultReason.INVALID_FIELD, "the public key cannot be read")
-    found = keys.read(
-        ObjectType.PUBLIC_KEY,
-        block.key_format_type,
-        cast(Any, value.key_material),
-        algorithm=block.cryptographic_algorithm,
-    )
-    return keys.load_public(found.data)
-
-
 def linked(managed: Managed, kind: LinkType) -> str | None:
     """The identifier that an object's first link of a kind points to."""
     found = (link.linked_object_identifier for link in managed.attributes.link if link.link_type == kind)
@@ -203,7 +165,7 @@ def signer_of(authority: Authority, now: int) -> Signer:
     managed = store.fetch(authority.private_key_uid, now, _Server(authority.namespace))
     if managed is None or managed.state in states.DESTROYED or managed.state == State.PRE_ACTIVE:
         raise KMIPError(ResultReason.WRONG_KEY_LIFECYCLE_STATE, "the authority's private key cannot sign any more")
-    return Signer(load(bytes(authority.certificate)), private_key_of(managed))
+    return Signer(load(bytes(authority.certificate)), opened.private_key_of(managed))
 
 
 def addresses(key_id: str) -> list[x509_extensions.Extension]:

@@ -7,18 +7,18 @@ engine's.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from keystore import conf, policy, states, store
 from keystore.authn import Identity, Peer
 from keystore.crypto.policy import POLICIES, CryptoPolicy
 from keystore.store import Managed
-from kmip.enums import Operation, ResultReason, UniqueIdentifierEnumeration
+from kmip.enums import DataEnumeration, Operation, ResultReason, UniqueIdentifierEnumeration
 from kmip.errors import KMIPError
 from kmip.payloads import PAYLOADS
 from kmip.schema import Struct
 from kmip.structures import Identifier
-from kmip.versions import V2_0, Version
+from kmip.versions import V1_4, V2_0, Version
 
 
 @dataclass(slots=True)
@@ -110,6 +110,36 @@ class Call:
         if kind is not None:
             self.batch.identifiers[kind] = self.batch.placeholder
 
+    def data(self, given: bytes | DataEnumeration | int | None) -> bytes | None:
+        """The data of a request: given, or by 2.x's Data enumeration what an earlier item of the batch returned.
+
+        Raises `KMIPError` where there is no such item, or more data than `crypto.max_data` lets one request have.
+        """
+        earlier = self.batch.data
+        if isinstance(given, DataEnumeration):
+            wanted = _RETURNS_DATA.get(given)
+            given = next((data for number, data in reversed(earlier) if number is wanted), None)
+            if given is None:
+                raise KMIPError(ResultReason.INVALID_FIELD, "no earlier item of the batch returned such Data")
+        elif isinstance(given, int):
+            position = given
+            try:
+                given = earlier[position][1]
+            except IndexError:
+                raise KMIPError(ResultReason.INVALID_FIELD, f"the batch has returned no Data {position}") from None
+        if given is not None and len(given) > (limit := conf.current().crypto.max_data):
+            raise KMIPError(ResultReason.SERVER_LIMIT_EXCEEDED, f"a request may have {limit} bytes of Data")
+        return given
+
+    def gives(self, data: bytes) -> None:
+        """Note data that the item returns, for later items of the batch."""
+        self.batch.data.append((self.operation, data))
+
+    @property
+    def tag_apart(self) -> bool:
+        """Whether the tag of an authenticated encryption has a field of its own; before 1.4 it ends the data."""
+        return self.version >= V1_4
+
     @property
     def crypto_policy(self) -> CryptoPolicy:
         """What the configuration allows cryptography to use."""
@@ -120,6 +150,17 @@ class Call:
         """Whether the message is of 2.x."""
         return self.version >= V2_0
 
+
+#: Whose data each value of the Data enumeration stands for (2.1, 11.13).
+_RETURNS_DATA: Final = {
+    DataEnumeration.DECRYPT: Operation.DECRYPT,
+    DataEnumeration.ENCRYPT: Operation.ENCRYPT,
+    DataEnumeration.HASH: Operation.HASH,
+    DataEnumeration.MAC_MAC_DATA: Operation.MAC,
+    DataEnumeration.RNG_RETRIEVE: Operation.RNG_RETRIEVE,
+    DataEnumeration.SIGN_SIGNATURE_DATA: Operation.SIGN,
+    DataEnumeration.SIGNATURE_VERIFY: Operation.SIGNATURE_VERIFY,
+}
 
 Handle = Callable[[Call, Any], Struct]
 

@@ -234,6 +234,11 @@ class Crypto:
     policy: Literal["default", "fips-140-3", "permissive"] = setting(
         "default", "Allow-lists of algorithms, sizes, modes, paddings, curves and hashes."
     )
+    max_data: int = setting(
+        67_108_864,
+        "Bytes of data in one request to encrypt, sign or hash; messages have limits of their own.",
+        minimum=1,
+    )
 
 
 @dataclass(frozen=True, slots=True)

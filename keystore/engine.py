@@ -278,7 +278,17 @@ def _undone(run: _Run, responses: list[ResponseBatchItem]) -> bool:
         return False
     for response in responses[:-1]:
         response.result_status = ResultStatus.OPERATION_UNDONE
+        payload = response.response_payload
+        if isinstance(payload, Struct):
+            # What was undone, Usage Limits among it, has given nothing: only identifiers stay, as in case BL-M-2-21.
+            kept = {field.name: getattr(payload, field.name) for field in payload._fields if field.name in _STAY}
+            response.response_payload = type(payload)(**kept)
     return True
+
+
+_STAY: Final = frozenset(
+    {"object_type", "unique_identifier", "private_key_unique_identifier", "public_key_unique_identifier"}
+)
 
 
 def _items(

@@ -11,7 +11,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.serialization import pkcs7
 
-from keystore import ca, objects, store
+from keystore import ca, objects, opened, store
 from keystore.call import Call
 from keystore.crypto import certificates, keys
 from keystore.store import Managed
@@ -274,7 +274,7 @@ def _written(call: Call, asked: Managed, private: Managed, certificate: Managed 
     password = _password(call, asked.attributes, private.attributes)
     name = asked.attributes.pkcs_12_friendly_name or private.attributes.pkcs_12_friendly_name or FRIENDLY_NAME
     return keys.write_pkcs12(
-        keys.private_key(ca.private_key_of(private)).data,
+        keys.private_key(opened.private_key_of(private)).data,
         password,
         certificate=_der(ca.certificate_of(certificate)) if certificate is not None else None,
         chain=_chain(call, certificate) if certificate is not None else (),

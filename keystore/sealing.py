@@ -9,6 +9,7 @@ older one. A blob begins with a format byte and the number of its sealing key.
 import os
 import stat
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from struct import Struct
 from typing import Any, Final, Protocol
@@ -157,6 +158,7 @@ class Sealer:
             self._keys.clear()
             self._aeads.clear()
             self._active = {}
+        _forgotten()
 
     def _object_key(self, number: int, uid: str) -> AESGCM:
         key = self._keys.get(number)
@@ -192,6 +194,19 @@ def _bound(uid: str, version: int) -> bytes:
     return f"{uid}:{version}".encode()
 
 
+_listeners: list[Callable[[], None]] = []
+
+
+def when_forgotten(listener: Callable[[], None]) -> None:
+    """Have a function called when the keys are dropped from memory, to drop what was opened with them."""
+    _listeners.append(listener)
+
+
+def _forgotten() -> None:
+    for listener in _listeners:
+        listener()
+
+
 _sealer: Sealer | None = None
 _sealer_lock = threading.Lock()
 
@@ -213,3 +228,4 @@ def reset() -> None:
     """Forget the sealer; the next use reads configuration and keys again."""
     global _sealer
     _sealer = None
+    _forgotten()

@@ -18,6 +18,8 @@ from django.db import IntegrityError, connection, transaction
 from django.db.models import Aggregate, BigIntegerField, Case, F, Func, OuterRef, Q, QuerySet, Subquery, Value, When
 
 from keystore import compiled, sealing, states
+from keystore.grouping import groups
+from keystore.kept import Kept
 from keystore.models import Grant, ManagedObject, ObjectIndex, SealingKey
 from kmip.attributes import BY_TAG, Attributes, Key, Row
 from kmip.enums import (
@@ -311,6 +313,9 @@ class Rows:
 
 #: A row takes one to three kilobytes.
 rows = Rows(8192)
+#: Keys opened for use (`opened` makes them), for an hour at most; a parsed RSA key takes some ten kilobytes.
+opened_keys: Final[Kept[Any]] = Kept(4096, 3600)
+sealing.when_forgotten(opened_keys.clear)
 
 
 def fetch(uid: str, now: int, who: Principals, *, lock: bool = False) -> Managed | None:
@@ -337,6 +342,7 @@ def fetch(uid: str, now: int, who: Principals, *, lock: bool = False) -> Managed
             return None
         row, rights = row[:-1], row[-1]
         rows.put(key, row)
+        opened_keys.drop(key)
         managed = _managed(row, now)
     else:
         managed = _managed(row, now)
@@ -432,6 +438,7 @@ def save(managed: Managed) -> None:
                     _add_index(managed, come)
             except IntegrityError as exc:
                 raise _taken(managed, come, exc) from exc
+    opened_keys.drop(managed.key)
     managed.columns = {column: columns[column] for column in COLUMNS.values()}
     managed.packed = columns["attributes"]
 
@@ -484,6 +491,7 @@ def _add_index(managed: Managed, rows: Iterable[IndexRow]) -> None:
 
 def delete(managed: Managed) -> None:
     """Take the row away, attributes and all."""
+    opened_keys.drop(managed.key)
     ManagedObject.objects.filter(uid=managed.key).delete()
 
 
@@ -494,10 +502,8 @@ def no_longer_fresh(key: str) -> None:
 
 def count_down(key: str, amount: int) -> bool:
     """Take `amount` off what is left of the Usage Limits of the object whose row has this key; False where less is."""
-    changed = ManagedObject.objects.filter(uid=key, usage_remaining__gte=amount).update(
-        usage_remaining=F("usage_remaining") - amount
-    )
-    return bool(changed)
+    row = ManagedObject.objects.filter(uid=key, usage_remaining__gte=amount)
+    return bool(groups.run(lambda: row.update(usage_remaining=F("usage_remaining") - amount)))
 
 
 # The index of attribute values.

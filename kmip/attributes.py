@@ -370,7 +370,10 @@ class Attributes(dict[Key, dict[int, Any]]):
             return attributes
         for child in item.value:
             if child[0] == Tag.ATTRIBUTE:
-                attributes._load_attribute(child)
+                # Two OASIS cases (CS-AC-M-3-12 and -8-12) have one without a name beside the others; nothing says what
+                # it would be of, so it is passed over as an unknown one is.
+                if item.tag not in TEMPLATES or child.type != Type.STRUCTURE or _child(child, Tag.ATTRIBUTE_NAME):
+                    attributes._load_attribute(child)
             elif child[0] == Tag.NAME and item.tag in TEMPLATES:
                 attributes.templates = [*attributes.templates, Name.load(child)]
             else:

@@ -33,6 +33,15 @@ OFFERED = frozenset(
         "Activate",
         "Revoke",
         "Destroy",
+        "Encrypt",
+        "Decrypt",
+        "Sign",
+        "SignatureVerify",
+        "MAC",
+        "MACVerify",
+        "RNGRetrieve",
+        "RNGSeed",
+        "Hash",
         "Query",
         "DiscoverVersions",
         "Interop",
@@ -49,7 +58,12 @@ WAITING = {
     "AX-M-2-21": "key wrapping in Get",
     "TC-WRAP-1-14": "key wrapping in Get",
     "TC-WRAP-2-14": "unwrapping in Get",
-    "TC-PKCS12-1-14": "PKCS#12 in Get",
+    "CS-BC-M-6-12": "a ciphertext that is not that of its key and data (1.4 has it right)",
+    "CS-BC-M-GCM-3-14": "streams",
+    "CS-BC-M-GCM-3-21": "streams",
+    "CS-RNG-O-1": "a server that takes seeds; CS-RNG-O-3 is the one that this is",
+    "CS-RNG-O-2": "a server that takes parts of seeds",
+    "CS-RNG-O-4": "a server that refuses seeds",
     "TC-CERTATTR-1-14": "the Digest of a certificate as of format Raw",
     "SUITEB_128-M-1-10": "Query lists Re-key",
     "SUITEB_192-M-1-10": "Query lists Re-key",
@@ -66,7 +80,8 @@ def playable(version: str) -> list[str]:
     for path in sorted((REFERENCE / "testcases" / version).glob("*/*.xml")):
         text = path.read_text(encoding="utf-8")
         used = set(re.findall(r'<BatchItem>\s*<Operation type="Enumeration" value="(\w+)"', text))
-        if used <= OFFERED and path.stem not in WAITING and not re.match("TC-Q-|MSGENC-|TC-CREG|TC-OTP", path.stem):
+        waits = path.stem in WAITING or path.stem.rpartition("-")[0] in WAITING
+        if used <= OFFERED and not waits and not re.match("TC-Q-|MSGENC-|TC-CREG|TC-OTP|TC-STREAM", path.stem):
             found.append(str(path))
     return found
 
@@ -77,7 +92,7 @@ def test_the_oasis_cases_of_the_operations_offered_pass(tmp_path):
     made = manage(tmp_path, "initpki", "--folder", "pki", "--client", "alice", "--write-config", "kms.toml")
     assert made.returncode == 0, made.stderr
     cases = [case for version in ("1.0", "1.2", "1.4", "2.1") for case in playable(version)]
-    assert len(cases) > 100
+    assert len(cases) > 200
     with Running(tmp_path, KMS_CONFIG=str(tmp_path / "kms.toml"), KMS_POLICY="permissive") as server:
         command = [sys.executable, str(RUNNER), "--host", "127.0.0.1", "--port", str(server.kmip_port)]
         command += ["--ca", "pki/ca.pem", "--cert", "pki/client.pem", "--key", "pki/client.key"]
@@ -85,4 +100,4 @@ def test_the_oasis_cases_of_the_operations_offered_pass(tmp_path):
     failed = [line for line in done.stdout.splitlines() if line.startswith("FAIL")]
     assert done.returncode == 0 and not failed, "\n".join(failed) or done.stderr
     passed = sum(line.startswith("PASS") for line in done.stdout.splitlines())
-    assert passed > 100
+    assert passed > 200

@@ -1,4 +1,4 @@
-"""Keys: made, read from every Key Format Type, written in every one, and kept parsed for a while.
+"""Keys: made, read from every Key Format Type, and written in every one.
 
 Inside the server a private key is PKCS#8 DER, a public key SubjectPublicKeyInfo DER, anything else its plain bytes.
 Private keys are checked once, when they are read here, and loaded unchecked afterwards, which is a thousand times
@@ -6,9 +6,6 @@ faster. Certificates are in `certificates`, wrapping in `wrapping`.
 """
 
 import os
-import threading
-import time
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from math import gcd
@@ -34,10 +31,8 @@ from keystore.crypto.algorithms import (
     DHPrivateNumbers,
     DHPublicKey,
     DHPublicNumbers,
-    Mac,
     PrivateKey,
     PublicKey,
-    Symmetric,
 )
 from keystore.crypto.policy import DEFAULT, CryptoPolicy
 from kmip.enums import (
@@ -649,67 +644,3 @@ def _format_not_supported(object_type: ObjectType, format: KeyFormatType) -> KMI
     return KMIPError(
         ResultReason.KEY_FORMAT_TYPE_NOT_SUPPORTED, f"Key Format Type {format} is not possible for this {object_type}"
     )
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Parsed keys
-
-
-class ParsedKeys:
-    """Parsed private and public keys in memory, by identifier and row version; bounded in number and age.
-
-    One version is kept of each key, so that a change of the row displaces what was parsed from the old one.
-    """
-
-    def __init__(
-        self, limit: int = 1024, max_age: float = 3600.0, *, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._limit = limit
-        self._max_age = max_age
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._kept: OrderedDict[str, tuple[int, float, PrivateKey | PublicKey]] = OrderedDict()
-
-    def private(self, identifier: str, version: int, data: Callable[[], bytes]) -> PrivateKey:
-        """The private key, parsed from what `data` gives unless it is kept."""
-        return cast(PrivateKey, self._get(identifier, version, lambda: load_private(data())))
-
-    def public(self, identifier: str, version: int, data: Callable[[], bytes]) -> PublicKey:
-        """The public key, parsed from what `data` gives unless it is kept."""
-        return cast(PublicKey, self._get(identifier, version, lambda: load_public(data())))
-
-    def drop(self, identifier: str) -> None:
-        """Forget a key: it was changed, revoked or destroyed."""
-        with self._lock:
-            self._kept.pop(identifier, None)
-
-    def clear(self) -> None:
-        """Forget every key: the server is being sealed."""
-        with self._lock:
-            self._kept.clear()
-
-    def __len__(self) -> int:
-        return len(self._kept)
-
-    def _get(
-        self, identifier: str, version: int, parse: Callable[[], PrivateKey | PublicKey]
-    ) -> PrivateKey | PublicKey:
-        now = self._clock()
-        with self._lock:
-            found = self._kept.get(identifier)
-            if found is not None and found[0] == version and now - found[1] < self._max_age:
-                self._kept.move_to_end(identifier)
-                return found[2]
-        # Parsed outside the lock: others do not wait for it, and parsing twice is harmless.
-        key = parse()
-        with self._lock:
-            self._kept[identifier] = (version, now, key)
-            self._kept.move_to_end(identifier)
-            if len(self._kept) > self._limit:
-                self._kept.popitem(last=False)
-        return key
-
-
-def is_symmetric(algorithm: CryptographicAlgorithm | None) -> bool:
-    """Whether keys of `algorithm` are symmetric."""
-    return isinstance(ALGORITHMS.get(algorithm) if algorithm is not None else None, Symmetric | Mac)

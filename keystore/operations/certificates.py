@@ -19,7 +19,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-from keystore import ca, conf, objects, store
+from keystore import ca, conf, objects, opened, store
 from keystore.call import Call, operation
 from keystore.crypto import certificates, keys, x509_extensions, x509_paths
 from keystore.crypto import x509_issuing as issuing
@@ -314,7 +314,7 @@ def _subject(call: Call, request: CertifyRequest, wanted: Wanted) -> Subject:
         subject = _from_request(data, request.certificate_request_type)
         if identifier is not None:
             public = _public(call, identifier)
-            if not _equal(ca.public_key_of(public), subject.public_key):
+            if not _equal(opened.public_key_of(public), subject.public_key):
                 raise KMIPError(ResultReason.INVALID_CSR, "the certificate request is not for this public key")
             subject.public = public
             subject.private_uid = ca.linked(public, L.PRIVATE_KEY_LINK)
@@ -349,7 +349,9 @@ def _from_object(call: Call, identifier: Identifier | None) -> Subject:
     """The key of a Public Key, Certificate Request or, to certify it anew, Certificate object."""
     managed = _found(call, identifier)
     if managed.object_type == ObjectType.PUBLIC_KEY:
-        return Subject(ca.public_key_of(managed), public=managed, private_uid=ca.linked(managed, L.PRIVATE_KEY_LINK))
+        return Subject(
+            opened.public_key_of(managed), public=managed, private_uid=ca.linked(managed, L.PRIVATE_KEY_LINK)
+        )
     if managed.object_type == ObjectType.CERTIFICATE_REQUEST:
         found = objects.decode(managed)
         assert isinstance(found, CertificateRequest)
@@ -485,7 +487,7 @@ def _issuer(call: Call, wanted: Wanted, subject: Subject) -> Issuer:
         certificate = ca.certificate_of(managed)
         if managed.state in (State.COMPROMISED, State.DEACTIVATED):
             raise KMIPError(ResultReason.WRONG_KEY_LIFECYCLE_STATE, "the issuer's certificate is not active")
-    key = ca.private_key_of(private)
+    key = opened.private_key_of(private)
     if not _equal(cast(PublicKey, certificate.public_key()), key.public_key()):
         raise KMIPError(ResultReason.INVALID_FIELD, "the issuer's certificate is not one of its private key")
     issuing.check_authority(certificate, False)
@@ -505,7 +507,7 @@ def _own(call: Call, subject: Subject) -> Issuer:
             "the private key that would sign it by itself is not here",
         )
     private = _signing_key(call, subject.private_uid)
-    key = ca.private_key_of(private)
+    key = opened.private_key_of(private)
     if not _equal(key.public_key(), subject.public_key):
         raise KMIPError(ResultReason.INVALID_FIELD, "the private key is not the public key's")
     # There is no certificate yet; the signer's is never looked at for one that signs itself.

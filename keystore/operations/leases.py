@@ -5,10 +5,9 @@ A lease is a row with a date, so that it is known who relies on an object; an al
 
 from typing import Final
 
-from keystore import clock, store
+from keystore import clock, store, uses
 from keystore.call import Call, operation
 from keystore.models import ObjectLease
-from kmip.enums import CryptographicUsageMask as Mask
 from kmip.enums import Operation, ResultReason, State
 from kmip.errors import KMIPError
 from kmip.payloads import (
@@ -18,19 +17,6 @@ from kmip.payloads import (
     ObtainLeaseResponse,
 )
 
-#: Uses that apply cryptographic protection (2.1, 4.59).
-PROTECTING: Final = (
-    Mask.SIGN
-    | Mask.ENCRYPT
-    | Mask.WRAP_KEY
-    | Mask.MAC_GENERATE
-    | Mask.DERIVE_KEY
-    | Mask.CONTENT_COMMITMENT_NON_REPUDIATION
-    | Mask.KEY_AGREEMENT
-    | Mask.CERTIFICATE_SIGN
-    | Mask.CRL_SIGN
-    | Mask.GENERATE_CRYPTOGRAM
-)
 #: States in which nobody is to rely on an object any more.
 _NO_LEASE: Final = frozenset({State.COMPROMISED})
 
@@ -66,7 +52,7 @@ def get_usage_allocation(call: Call, request: GetUsageAllocationRequest) -> GetU
         # 1.4, 11.19 and 2.1 name different reasons.
         reason = ResultReason.ATTRIBUTE_NOT_FOUND if call.modern else ResultReason.ILLEGAL_OPERATION
         raise KMIPError(reason, "the object has no Usage Limits")
-    if not (attributes.cryptographic_usage_mask or 0) & PROTECTING:
+    if not (attributes.cryptographic_usage_mask or 0) & uses.PROTECTING:
         reason = ResultReason.INVALID_OBJECT_TYPE if call.modern else ResultReason.ILLEGAL_OPERATION
         raise KMIPError(reason, "the object cannot be used to protect anything")
     begin, end = attributes.process_start_date, attributes.protect_stop_date
