@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 from django.db import close_old_connections, connections, transaction
 from django.db.models import QuerySet
 
-from keystore import compiled
+from keystore import activity, compiled
 from keystore.authn import Identity, Peer
 from keystore.models import AuditRecord
 
@@ -77,7 +77,9 @@ def entry(
 
 def write(entries: Iterable[Entry]) -> None:
     """Write records in the caller's transaction."""
-    _INSERT.run_many(list(entries))
+    rows = list(entries)
+    _INSERT.run_many(rows)
+    activity.counter.add(rows)
 
 
 class Writer:

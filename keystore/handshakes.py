@@ -294,6 +294,11 @@ def write(batch: list[tuple[Entry, int]]) -> None:
                 HandshakeRecord.objects.filter(id__in=old).delete()
 
 
+def refusals(limit: int) -> list[HandshakeRecord]:
+    """The last handshakes that were refused, of every listener and node."""
+    return list(HandshakeRecord.objects.filter(accepted=False).order_by("-last", "-id")[:limit])
+
+
 def _values(entry: Entry) -> dict[str, object]:
     values: dict[str, object] = {
         "address": entry.address[:64],

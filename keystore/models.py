@@ -473,3 +473,40 @@ class PkiState(models.Model):
 
     def __str__(self) -> str:
         return str(self.generation)
+
+
+class Activity(models.Model):
+    """How many operations a namespace had in one minute, and how many of them failed."""
+
+    id = models.BigAutoField(primary_key=True)
+    namespace = models.CharField(max_length=64)
+    # Minutes since 1970.
+    minute = models.BigIntegerField()
+    operations = models.BigIntegerField(default=0)
+    failures = models.BigIntegerField(default=0)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["namespace", "minute"], name="activity_minute")]
+        indexes = [models.Index(fields=["minute"], name="activity_age")]
+
+    def __str__(self) -> str:
+        return f"{self.namespace} {self.minute}"
+
+
+class Node(models.Model):
+    """One server of several that share the database, as it last said of itself."""
+
+    # Host name and HTTP port.
+    name = models.CharField(max_length=80, primary_key=True)
+    version = models.CharField(max_length=32)
+    # Seconds since 1970 by the database's clock.
+    started = models.BigIntegerField()
+    seen = models.BigIntegerField()
+    # Names of its processes, and whether each was alive.
+    processes = models.JSONField(default=dict)
+
+    class Meta:
+        indexes = [models.Index(fields=["seen"], name="node_seen")]
+
+    def __str__(self) -> str:
+        return self.name

@@ -13,12 +13,10 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from keystore import conf, engine, supervisor, version
+from keystore import conf, engine, nodes, version
 from keystore.authn import Peer
 from keystore.proxies import client_address
 from kmip import messages
-
-STALE = 5.0  # Seconds without a sign of life after which a process counts as down.
 
 # Media type to encoding; the dialect has a path of its own.
 ENCODINGS = {
@@ -137,10 +135,10 @@ class Health(APIView):
     def get(self, request: Request) -> Response:
         begun = time.monotonic()
         dependencies = {"database": {"name": connection.vendor, "status": _database_status()}}
-        for name, age in supervisor.pulse.ages().items():
+        for name, alive in nodes.processes().items():
             kind = name.partition("-")[0]
             if kind != "http":
-                up = age < STALE and dependencies.get(kind, {}).get("status") != "DOWN"
+                up = alive and dependencies.get(kind, {}).get("status") != "DOWN"
                 dependencies[kind] = {"name": kind, "status": "UP" if up else "DOWN"}
         healthy = all(dependency["status"] == "UP" for dependency in dependencies.values())
         body = {

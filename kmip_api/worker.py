@@ -26,7 +26,7 @@ from gunicorn import http
 from gunicorn.app.wsgiapp import WSGIApplication
 from gunicorn.workers.gthread import ThreadWorker
 
-from keystore import conf, gate, handshakes, revocation, supervisor, tls
+from keystore import conf, gate, handshakes, nodes, revocation, supervisor, tls
 
 log = logging.getLogger(__name__)
 
@@ -127,6 +127,8 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         """Serve until told to stop, then finish what is in hand."""
         self.poller.register(self.method_queue.fileno(), selectors.EVENT_READ, self.method_queue.run_callbacks)
         self.gate.start()
+        heart = nodes.Heart()
+        heart.start()
         self.set_accept_enabled(True)
         while self.alive and self.is_parent_alive():
             self.notify()
@@ -143,6 +145,7 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
             self.notify()
             self.sweep(now, idle_too=True)
             self.wait_for_and_dispatch_events(timeout=0.05)
+        heart.stop()
         self.gate.stop()
         self.tpool.shutdown(wait=False)
         self.poller.close()

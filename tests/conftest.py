@@ -53,8 +53,9 @@ def configure(monkeypatch: pytest.MonkeyPatch) -> Callable[..., object]:
 @pytest.fixture(autouse=True)
 def records_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     """Records of reads wait in this process until a test asks for them: a thread would write past the test's end."""
-    from keystore import audit
+    from keystore import activity, audit
 
+    monkeypatch.setattr(activity, "counter", activity.Counter(threaded=False))
     monkeypatch.setattr(audit, "writer", audit.Writer())
     monkeypatch.setattr(audit.writer, "_thread", threading.current_thread())
 

@@ -35,11 +35,10 @@ from kmip.enums import CryptographicAlgorithm, ObjectType, Operation, State
 from kmip.errors import KMIPError
 from kmip.tags import Tag
 from kmip.ttlv import Item, Type
-from ui import describe, lifecycle, session
+from ui import describe, lifecycle, session, tally
 from ui.words import TYPES, label
 
 PAGE = 50
-DAY = 86_400
 #: A search looks at the first of these matches; more are told to narrow the search.
 MATCHES = 1000
 #: Above every character that names use.
@@ -250,10 +249,30 @@ class ExpiryFacet(Facet):
     title, parameter = _("Expiry"), "expiry"
 
     def options(self) -> list[tuple[str, str]]:
-        return [(str(days), gettext("within %(days)d days") % {"days": days}) for days in (7, 30, 90)]
+        return [(str(days), gettext("within %(days)d days") % {"days": days}) for days in tally.WINDOWS]
 
     def narrow(self, objects: QuerySet[ManagedObject], value: str) -> QuerySet[ManagedObject]:
-        return expiring(objects, int(value))
+        return tally.expiring(objects, _days(value), int(time.time()))
+
+
+class RotationFacet(Facet):
+    """By how soon the server is to rotate an object."""
+
+    title, parameter = _("Rotation"), "rotation"
+
+    def options(self) -> list[tuple[str, str]]:
+        return [(str(days), gettext("within %(days)d days") % {"days": days}) for days in tally.WINDOWS]
+
+    def narrow(self, objects: QuerySet[ManagedObject], value: str) -> QuerySet[ManagedObject]:
+        return tally.rotating(objects, _days(value), int(time.time()))
+
+
+def _days(value: str) -> int:
+    """A number of days that a list may ask for."""
+    days = int(value)
+    if not 0 <= days <= 36_500:
+        raise ValueError(value)
+    return days
 
 
 class OwnerFacet(Facet):
@@ -286,13 +305,17 @@ class TagFacet(Facet):
         return Item(Tag.ATTRIBUTE_VALUE, Type.TEXT_STRING, value)
 
 
-FACETS = (TypeFacet, StateFacet, AlgorithmFacet, LengthFacet, ExpiryFacet, OwnerFacet, GroupFacet, TagFacet)
-
-
-def expiring(objects: QuerySet[ManagedObject], days: int) -> QuerySet[ManagedObject]:
-    """The active objects whose deactivation date comes within some days."""
-    now = int(time.time())
-    return objects.filter(state=State.ACTIVE, next_change__range=(now, now + days * DAY))
+FACETS = (
+    TypeFacet,
+    StateFacet,
+    AlgorithmFacet,
+    LengthFacet,
+    ExpiryFacet,
+    RotationFacet,
+    OwnerFacet,
+    GroupFacet,
+    TagFacet,
+)
 
 
 def search(objects: QuerySet[ManagedObject], text: str, namespace: str) -> tuple[QuerySet[ManagedObject], bool]:

@@ -7,7 +7,7 @@ from django.contrib import messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from keystore import audit, authn, engine, policy, store
+from keystore import audit, authn, conf, engine, policy, store
 from keystore.authn import Identity, Peer
 from keystore.models import AuditRecord, ManagedObject
 from keystore.proxies import client_address
@@ -66,10 +66,21 @@ def administers(request: HttpRequest) -> bool:
     return bool(identity(request).administers)
 
 
+def operates(request: HttpRequest) -> bool:
+    """Whether the person may see how the server itself is set up and doing, which no tenant's administrator may."""
+    who = identity(request)
+    return bool(who.administers) and who.namespace == conf.current().auth.default_namespace
+
+
 def latest(request: HttpRequest, limit: int) -> list[AuditRecord]:
     """The person's own last records."""
     who = identity(request)
     return audit.records(AuditRecord.objects.filter(user=who.username, namespace=who.namespace), limit)
+
+
+def turned_away(limit: int) -> list[AuditRecord]:
+    """The last requests and logins that failed before anybody knew whose they were."""
+    return audit.records(AuditRecord.objects.filter(user="", result="Failure"), limit)
 
 
 def trail(request: HttpRequest, managed: Managed, limit: int) -> list[AuditRecord]:

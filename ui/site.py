@@ -42,7 +42,7 @@ class Entry(NamedTuple):
     section: str
     title: Promise
     view: str
-    administrators: bool = False
+    operators: bool = False
 
 
 NAVIGATION = (
@@ -52,7 +52,7 @@ NAVIGATION = (
     Entry("use", _("Use"), "uses"),
     Entry("audit", _("Audit"), "audit"),
     Entry("console", _("Console"), "console"),
-    Entry("settings", _("Settings"), "settings", administrators=True),
+    Entry("settings", _("Settings"), "settings", operators=True),
 )
 
 
@@ -61,10 +61,10 @@ def _navigation(request: HttpRequest) -> list[Entry]:
     from ui import session
 
     try:
-        administers = session.administers(request)
+        operates = session.operates(request)
     except KMIPError:
         return []
-    return [entry for entry in NAVIGATION if administers or not entry.administrators]
+    return [entry for entry in NAVIGATION if operates or not entry.operators]
 
 
 class Console(AdminSite):

@@ -1,14 +1,18 @@
 """A real server over HTTPS that wants client certificates, and a person in front of a real browser."""
 
+import contextlib
 import os
 import re
 import shutil
+import socket
+import ssl
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.certificates import make
 from tests.processes import Running, manage
 
 CHROMIUM = shutil.which("chromium")
@@ -58,6 +62,23 @@ class Console:
         page.context.close()
 
 
+def strangers(folder: Path, port: int) -> None:
+    """Two clients knock that are not let in: one without a certificate, one with its own."""
+    made = make("stranger.example")
+    (folder / "stranger.pem").write_bytes(made.cert_pem + made.key_pem)
+    for own in (False, True):
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        if own:
+            context.load_cert_chain(folder / "stranger.pem")
+        with (
+            contextlib.suppress(OSError),
+            socket.create_connection(("127.0.0.1", port)) as plain,
+            context.wrap_socket(plain) as tls,
+        ):
+            tls.recv(1)
+
+
 @pytest.fixture(scope="session")
 def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Console]:
     """The console of a server of its own, with the administrator logged in."""
@@ -74,6 +95,7 @@ def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Console]:
         browser = play.chromium.launch(executable_path=CHROMIUM, args=QUIET)
         one = Console(browser, server, folder, found[1])
         one.log_in()
+        strangers(folder, server.kmip_port)
         yield one
         browser.close()
 

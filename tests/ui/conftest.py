@@ -13,6 +13,7 @@ from kmip.attributes import Attributes
 from kmip.enums import CryptographicAlgorithm, NameType, ObjectType, Operation
 from kmip.payloads import CreateRequest
 from kmip.structures import Name
+from ui import tally
 
 PASSWORD = "correct horse battery"
 
@@ -29,6 +30,7 @@ def clean(
     configure(**{"sealing.root_key_file": path})
     # Records of reads are written at once: the writer's thread has no part in a test's transaction.
     monkeypatch.setattr(audit.writer, "add", audit.write)
+    monkeypatch.setattr(tally, "kept", tally.Kept())
     sealing.reset()
     forget()
     yield

@@ -159,7 +159,7 @@ def test_forms_of_an_object_need_their_token(person, make, part):
 @pytest.mark.parametrize(
     "path, most",
     [
-        ("/ui/", 12),
+        ("/ui/", 17),
         ("/ui/objects/", 4),
         ("/ui/objects/?q=key", 6),
         ("/ui/objects/?type=SymmetricKey&algorithm=AES&length=256", 4),

@@ -8,7 +8,7 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.utils.translation import gettext
 
-from keystore import conf, supervisor
+from keystore import conf, nodes
 from keystore.crypto.policy import POLICIES
 from ui import certificate, session
 from ui.pages import Route
@@ -17,7 +17,7 @@ from ui.site import site
 
 def show(request: HttpRequest) -> HttpResponse:
     """Every setting with its layer, for administrators; files decide, so that nothing can be changed here."""
-    if not session.administers(request):
+    if not session.operates(request):
         raise PermissionDenied
     config = conf.current()
     sections: dict[str, list[tuple[str, str, str, str]]] = {}
@@ -31,14 +31,11 @@ def show(request: HttpRequest) -> HttpResponse:
         "sections": [(name, conf.SECTIONS[name].__doc__, rows) for name, rows in sections.items()],
         "authorities": _authorities(config.tls.clients_ca_cert_file),
         "revocations": _revocations(config.tls.clients_crl_file),
-        "processes": [(name, age < STALE) for name, age in supervisor.pulse.ages().items()],
+        "processes": list(nodes.processes().items()),
         "policy": policy.name,
         "lists": _lists(policy),
     }
     return site.page(request, "ui/settings.html", context)
-
-
-STALE = 5.0  # Seconds without a sign of life after which a process counts as down.
 
 
 def _lists(policy: Any) -> list[tuple[str, str, str]]:

@@ -47,6 +47,12 @@ def microseconds(value: int) -> str:
 
 
 @register.filter
+def milliseconds(value: int) -> str:
+    """A time of the record of handshakes, to the second."""
+    return describe.moment(value // 1000)
+
+
+@register.filter
 def object_address(uid: str) -> str:
     """Where an object's page is."""
     return objects.address_of(uid)
