@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
-from keystore import conf, policy, states, store
+from keystore import addressing, conf, policy, states, store
 from keystore.authn import Identity, Peer
 from keystore.crypto.policy import POLICIES, CryptoPolicy
 from keystore.store import Managed
@@ -19,6 +19,22 @@ from kmip.payloads import PAYLOADS
 from kmip.schema import Struct
 from kmip.structures import Identifier
 from kmip.versions import V1_4, V2_0, Version
+
+#: Operations that tell the clients of the JSON dialect of an absent object otherwise.
+ITEM_NOT_FOUND: Final = frozenset(
+    {
+        Operation.ENCRYPT,
+        Operation.DECRYPT,
+        Operation.SIGN,
+        Operation.SIGNATURE_VERIFY,
+        Operation.MAC,
+        Operation.MAC_VERIFY,
+        Operation.DERIVE_KEY,
+        Operation.CERTIFY,
+        Operation.DESTROY,
+        Operation.REVOKE,
+    }
+)
 
 
 @dataclass(slots=True)
@@ -59,21 +75,55 @@ class Call:
         Raises `KMIPError`: Object Not Found for one that does not exist for this identity, Permission Denied for one
         that it sees but may not use so.
         """
-        uid = self.resolve(identifier)
+        text = self.resolve(identifier)
+        managed = self._fetch(text, change)
+        if managed is None and self.dialect:
+            found = addressing.find(self.identity, text, self.now)
+            if len(found) > 1 and addressing.is_tags(text):
+                raise KMIPError(ResultReason.INVALID_FIELD, f"{len(found)} objects have these tags: name one of them")
+            managed = self._fetch(found[0], change) if found else None
+        if managed is None:
+            raise KMIPError(self._absent(), "there is no object with this Unique Identifier")
+        return self._allowed(managed, right)
+
+    def objects(
+        self, identifier: Identifier | None, *, right: Operation | None = None, change: bool | None = None
+    ) -> list[Managed]:
+        """Like `object`, for operations that take all the objects with the tags, or of the key set, that a client of
+        the JSON dialect names; of a key set the newest comes first."""
+        text = self.resolve(identifier)
+        managed = self._fetch(text, change)
+        if managed is not None or not self.dialect:
+            return [self.object(text, right=right, change=change) if managed is None else self._allowed(managed, right)]
+        every = [self._fetch(uid, change) for uid in addressing.find(self.identity, text, self.now)]
+        found = [self._allowed(one, right) for one in every if one is not None]
+        if not found:
+            raise KMIPError(self._absent(), "there is no object with these tags or of this key set")
+        return found
+
+    def _fetch(self, uid: str, change: bool | None) -> Managed | None:
         lock = HANDLERS[self.operation].changes if change is None else change
         managed = store.fetch(uid, self.now, self.identity, lock=lock)
-        if managed is None or not policy.may_see(self.identity, managed):
-            raise KMIPError(ResultReason.OBJECT_NOT_FOUND, "there is no object with this Unique Identifier")
-        self.touched.append(uid)
+        return managed if managed is not None and policy.may_see(self.identity, managed) else None
+
+    def _allowed(self, managed: Managed, right: Operation | None) -> Managed:
+        self.touched.append(managed.uid)
         if not policy.may(self.identity, right or self.operation, managed):
             raise KMIPError(ResultReason.PERMISSION_DENIED, f"{right or self.operation} is not allowed on this object")
         return managed
+
+    def _absent(self) -> ResultReason:
+        """Why an absent object fails: the clients of the JSON dialect look at it."""
+        if self.dialect and self.operation in ITEM_NOT_FOUND:
+            return ResultReason.ITEM_NOT_FOUND
+        return ResultReason.OBJECT_NOT_FOUND
 
     def live(self, identifier: Identifier | None, **options: Any) -> Managed:
         """Like `object`, for operations that a destroyed or archived object refuses."""
         managed = self.object(identifier, **options)
         if managed.state in states.DESTROYED:
-            raise KMIPError(ResultReason.OBJECT_DESTROYED, "the object is destroyed")
+            # Clients of the JSON dialect look for the first word.
+            raise KMIPError(ResultReason.OBJECT_DESTROYED, "DENIED: the object is destroyed")
         if managed.columns.get("archive_date") is not None:
             raise KMIPError(ResultReason.OBJECT_ARCHIVED, "the object is archived: recover it first")
         return managed

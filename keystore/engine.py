@@ -146,7 +146,7 @@ def handle_http(data: bytes, peer: Peer) -> tuple[int, str, bytes]:
         logger.exception("an operation of the dialect failed")
         error = KMIPError(ResultReason.GENERAL_FAILURE, FAULT)
     status = HTTP_STATUS.get(error.reason, status)
-    reason = error.reason.name.title()
+    reason = dialect.VALUES[ResultReason].get(error.reason, str(error.reason))
     if "application/json" in peer.headers.get("Accept", ""):
         return status, "application/json", orjson.dumps({"error": reason, "message": error.message})
     return status, "text/plain", f"{reason}: {error.message}".encode()
@@ -395,7 +395,7 @@ def _failure(run: _Run, item: RequestBatchItem | None, error: KMIPError) -> Resp
         operation=item.operation if item is not None else None,
         unique_batch_item_id=item.unique_batch_item_id if item is not None else None,
         result_status=error.status,
-        result_reason=reason_in(error.reason, run.version),
+        result_reason=reason_in(error.reason, run.version, item.operation if item is not None else None),
         result_message=error.message,
     )
 

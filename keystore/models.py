@@ -69,6 +69,8 @@ class ObjectIndex(models.Model):
     namespace = models.CharField(max_length=64)
     attribute = models.CharField(max_length=100)
     value = models.CharField(max_length=200)
+    # The other fields of a structure, which a search may name or leave out.
+    detail = models.CharField(max_length=200, default="")
     serial = models.BigIntegerField()
     # Set where the value must be unique in its namespace (Name); null values do not collide.
     unique_value = models.CharField(max_length=64, null=True, unique=True)
@@ -305,6 +307,23 @@ class ObjectLease(models.Model):
 
     def __str__(self) -> str:
         return f"lease of {self.username} on {self.uid}"
+
+
+class CreationRule(models.Model):
+    """The Object Defaults or the Constraints of a namespace, or of one owner's objects in it, encoded."""
+
+    id = models.BigAutoField(primary_key=True)
+    namespace = models.CharField(max_length=64)
+    # Empty: the whole namespace.
+    owner = models.CharField(max_length=255, blank=True, default="")
+    kind = models.CharField(max_length=16)
+    value = models.BinaryField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["namespace", "owner", "kind"], name="rule_once")]
+
+    def __str__(self) -> str:
+        return f"{self.kind} of {self.owner or self.namespace}"
 
 
 class Notification(models.Model):

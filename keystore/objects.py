@@ -4,14 +4,14 @@ The store keeps an object as the encoding of its structure. Nothing here knows a
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from keystore import states, store
-from keystore.crypto import certificates
+from keystore import creation, states
+from keystore.crypto import certificates, keys
 from keystore.store import Managed
 from kmip import ttlv
-from kmip.attributes import Attributes
+from kmip.attributes import CERTIFICATES_AND_PGP_KEYS, ROWS, Attributes, By
 from kmip.enums import (
     CertificateType,
     CryptographicAlgorithm,
@@ -28,10 +28,18 @@ from kmip.objects import OBJECTS, Certificate, CertificateRequest, KeyBlock, Key
 from kmip.schema import Struct, dump
 from kmip.structures import Digest, RNGParameters
 from kmip.tags import Tag
+from kmip.ttlv import Item
 from kmip.versions import V2_1
 
 #: Seconds that a client may rely on what it was told of an object (Lease Time).
 LEASE_TIME: Final = 3600
+#: How the server protects what it stores.
+STORAGE: Final = int(ProtectionStorageMask.SOFTWARE)
+#: Symmetric keys come from the kernel, which does not tell how it makes them; key pairs from OpenSSL's generator.
+KERNEL: Final = RNGParameters(rng_algorithm=RNGAlgorithm.UNSPECIFIED)
+OPENSSL: Final = RNGParameters(
+    rng_algorithm=RNGAlgorithm.DRBG, cryptographic_algorithm=CryptographicAlgorithm.AES, cryptographic_length=256
+)
 #: The tag of each object type's structure.
 TAGS: Final = {object_type: Tag[object_type.name] for object_type in OBJECTS}
 
@@ -55,15 +63,13 @@ def material_of(managed_object: Struct) -> tuple[bytes | None, KeyFormatType | N
     value = block.key_value
     if isinstance(value, KeyValue):
         material = value.key_material
-        if isinstance(material, Struct):
-            return ttlv.encode(dump(material, Tag.KEY_MATERIAL, V2_1)), block.key_format_type
-        return (material if isinstance(material, bytes) else ttlv.encode(material)), block.key_format_type
+        return (ttlv.encode(material) if isinstance(material, Item) else _encoded(material)), block.key_format_type
     return value, block.key_format_type
 
 
 def encode(object_type: ObjectType, managed_object: Struct) -> bytes:
-    """The bytes that the store seals."""
-    return ttlv.encode(dump(managed_object, TAGS[object_type], V2_1))
+    """The bytes that the store seals: in the newest version that has the type of object."""
+    return ttlv.encode(dump(managed_object, TAGS[object_type], object_type.until))
 
 
 def decode(managed: Managed) -> Any:
@@ -84,33 +90,44 @@ def new(
     object_type: ObjectType,
     now: int,
     generated: bool,
+    generator: RNGParameters = KERNEL,
+    known: keys.Key | None = None,
 ) -> Managed:
-    """A new object with what the client asked for and what the server sets, not yet saved (2.1, 4)."""
-    derive(attributes, object_type, managed_object)
+    """A new object with what the client asked for and what the server sets, not yet saved (2.1, 4).
+
+    `generated` objects are the server's own work, made with `generator`; `known` is the key where it has been read.
+    """
+    derive(attributes, object_type, managed_object, known)
     attributes.unique_identifier = uid
     attributes.object_type = object_type
     attributes.initial_date = now
     attributes.last_change_date = now
     attributes.state = State.PRE_ACTIVE
     attributes.lease_time = LEASE_TIME
-    if attributes.fresh is None:
-        attributes.fresh = True
+    # Register may bring an object that somebody has seen already (2.1, 4.24).
+    attributes.fresh = generated or attributes.fresh is not False
     if generated:
         attributes.original_creation_date = now
-        attributes.random_number_generator = RNGParameters(rng_algorithm=RNGAlgorithm.UNSPECIFIED)
+        attributes.random_number_generator = generator
     attributes.sensitive = bool(attributes.sensitive)
     attributes.always_sensitive = attributes.sensitive
     attributes.extractable = attributes.extractable is not False
     attributes.never_extractable = not attributes.extractable
-    attributes.protection_storage_mask = int(ProtectionStorageMask.SOFTWARE)
-    attributes.short_unique_identifier = hashlib.sha256(uid.encode()).digest()[:20]
+    attributes.protection_storage_mask = STORAGE
+    attributes.short_unique_identifier = hashlib.sha256(uid.encode()).digest()
     if attributes.operation_policy_name is None:
         attributes.operation_policy_name = "default"
     limits = attributes.usage_limits
-    if limits is not None and limits.usage_limits_count is None:
+    if limits is not None:
+        # A Count in the request is passed over (2.1, 4.59).
         limits.usage_limits_count = limits.usage_limits_total
+    if attributes.rotate_name is not None or attributes.rotate_automatic or attributes.rotate_generation:
+        attributes.rotate_generation = attributes.rotate_generation or 0
+        attributes.rotate_latest = True
+    # An empty group would be sent back, and clients stumble over it.
     attributes.object_group = [group for group in attributes.object_group if group]
     states.settle(attributes, now)
+    creation.check(namespace, owner, object_type, attributes)
     managed = Managed(uid, namespace, owner, attributes)
     block = key_block(managed_object)
     if block is not None and block.key_value is None:
@@ -120,34 +137,86 @@ def new(
     return managed
 
 
-def derive(attributes: Attributes, object_type: ObjectType, managed_object: Struct) -> None:
+def derive(
+    attributes: Attributes, object_type: ObjectType, managed_object: Struct, known: keys.Key | None = None
+) -> None:
     """Set the attributes that follow from the material; what the client says of it comes first."""
-    material, format_ = material_of(managed_object)
-    attributes.key_format_type = format_
-    if material is not None:
-        digest = hashlib.sha256(material).digest()
-        attributes.digest = [
-            Digest(hashing_algorithm=HashingAlgorithm.SHA_256, digest_value=digest, key_format_type=format_)
-        ]
+    attributes.key_format_type = material_of(managed_object)[1]
     if isinstance(managed_object, OpaqueObject):
         attributes.opaque_data_type = managed_object.opaque_data_type
     if isinstance(managed_object, Certificate):
-        attributes.certificate_type = managed_object.certificate_type
-        if managed_object.certificate_type == CertificateType.X_509:
-            facts = certificates.read(managed_object.certificate_value)
-            for tag, values in facts.attributes.items():
-                attributes[tag] = dict(enumerate(values))
-            if facts.key is not None:
-                attributes.cryptographic_algorithm = attributes.cryptographic_algorithm or facts.key.algorithm
-                attributes.cryptographic_length = attributes.cryptographic_length or facts.key.bits
+        _derive_certificate(attributes, managed_object)
     block = key_block(managed_object)
     if block is not None:
         if attributes.cryptographic_algorithm is None:
             attributes.cryptographic_algorithm = block.cryptographic_algorithm
         if attributes.cryptographic_length is None:
             attributes.cryptographic_length = block.cryptographic_length
+        material, format_ = material_of(managed_object)
         if attributes.cryptographic_length is None and material is not None and format_ == KeyFormatType.RAW:
             attributes.cryptographic_length = len(material) * 8
+    attributes.digest = list(_digests(object_type, managed_object, known))
+
+
+def _derive_certificate(attributes: Attributes, certificate: Certificate) -> None:
+    attributes.certificate_type = certificate.certificate_type
+    if certificate.certificate_type != CertificateType.X_509:
+        attributes.certificate_length = len(certificate.certificate_value)
+        return
+    facts = certificates.read(certificate.certificate_value)
+    for stated in CERTIFICATE_ATTRIBUTES:
+        # The certificate says itself what a client could only repeat.
+        attributes.pop(stated, None)
+    for tag, values in facts.attributes.items():
+        attributes[tag] = dict(enumerate(values))
+    if facts.key is not None:
+        attributes.cryptographic_algorithm = facts.key.algorithm
+        attributes.cryptographic_length = facts.key.bits
+
+
+#: What follows from an X.509 certificate (2.1, 4.6, 4.8, 4.22, 4.61 to 4.63).
+CERTIFICATE_ATTRIBUTES: Final = frozenset(
+    row.tag
+    for row in ROWS
+    if row.set_by is By.SERVER and row.applies_to <= CERTIFICATES_AND_PGP_KEYS and row.tag != Tag.CERTIFICATE_TYPE
+)
+
+
+def _digests(object_type: ObjectType, managed_object: Struct, known: keys.Key | None) -> Iterator[Digest]:
+    """The digest of the object in its own format and, for a key, in the default one of its kind (2.1, 4.21)."""
+    material, own = material_of(managed_object)
+    if material is None:
+        return
+    if object_type == ObjectType.CERTIFICATE:
+        # The same bytes: 1.x calls them Raw, 2.x has a format for them.
+        yield _digest(material, KeyFormatType.RAW)
+    yield _digest(material, own)
+    block = key_block(managed_object)
+    if block is None or block.key_wrapping_data is not None or not isinstance(block.key_value, KeyValue):
+        return
+    value = block.key_value.key_material
+    if isinstance(value, Item):
+        return
+    if own == keys.default_format(object_type, block.cryptographic_algorithm):
+        return
+    try:
+        key = known or keys.read(object_type, block.key_format_type, value, algorithm=block.cryptographic_algorithm)
+        default = keys.default_format(object_type, key.algorithm, key.curve)
+        if default != own:
+            yield _digest(_encoded(keys.write(object_type, key.data, default)), default)
+    except KMIPError:
+        # What cannot be read here is given out as it came, and only so.
+        return
+
+
+def _digest(material: bytes, format_: KeyFormatType | None) -> Digest:
+    value = hashlib.sha256(material).digest()
+    return Digest(hashing_algorithm=HashingAlgorithm.SHA_256, digest_value=value, key_format_type=format_)
+
+
+def _encoded(material: bytes | Struct) -> bytes:
+    """The bytes of Key Material: a structure's are its encoding."""
+    return material if isinstance(material, bytes) else ttlv.encode(dump(material, Tag.KEY_MATERIAL, V2_1))
 
 
 def keyed(
@@ -167,17 +236,6 @@ def keyed(
     )
     made: Callable[..., Struct] = OBJECTS[object_type]
     return made(key_block=block, **others)
-
-
-def by_name(namespace: str, name: str, object_type: ObjectType, now: int) -> Managed | None:
-    """The object of a type with a Name."""
-    from kmip.structures import Name  # noqa: F401
-
-    objects = store.objects_in(namespace).filter(
-        object_type=object_type, index__attribute=Tag.NAME.spelling, index__value__startswith=name + store.SEPARATOR
-    )
-    found = store.fetch_all(objects[:1], now)
-    return found[0] if found else None
 
 
 def template_attributes(managed: Managed) -> Attributes:

@@ -11,9 +11,9 @@ from keystore import states
 from keystore.crypto import algorithms
 from keystore.store import Managed
 from kmip.attributes import BY_TAG, Attributes, By, Key, When, title_of
-from kmip.enums import ObjectType, ResultReason, RNGAlgorithm, State
+from kmip.enums import ObjectType, ResultReason, State
 from kmip.errors import KMIPError
-from kmip.structures import ApplicationSpecificInformation, UsageLimits
+from kmip.structures import ApplicationSpecificInformation, RNGParameters, UsageLimits
 from kmip.tags import Tag
 
 #: Instances of one attribute; far above what is known of clients, far below what would slow an object down.
@@ -70,16 +70,13 @@ def check_values(attributes: Attributes) -> None:
     ):
         # The reason that the profile's test case shows; 2.1, 4.45 names none.
         raise KMIPError(ResultReason.GENERAL_FAILURE, "Quantum Safe: the algorithm and length are not")
-    rng = attributes.random_number_generator
-    if rng is not None and rng.rng_algorithm is None:
-        raise KMIPError(ResultReason.INVALID_ATTRIBUTE_VALUE, "Random Number Generator lacks RNGAlgorithm")
 
 
-def check_generator(attributes: Attributes) -> None:
-    """A generator asked for must be the server's (2.1, 4.46): which it is, is not specified."""
-    for rng in attributes.get(Tag.RANDOM_NUMBER_GENERATOR, {}).values():
-        if rng.rng_algorithm != RNGAlgorithm.UNSPECIFIED:
-            raise KMIPError(ResultReason.INVALID_ATTRIBUTE_VALUE, "the server has no such Random Number Generator")
+def check_generator(attributes: Attributes, ours: RNGParameters) -> None:
+    """A generator asked for must be the one that the server uses (2.1, 4.46)."""
+    asked = attributes.get(Tag.RANDOM_NUMBER_GENERATOR, {}).values()
+    if asked and ours not in asked:
+        raise KMIPError(ResultReason.INVALID_ATTRIBUTE_VALUE, "the server has no such Random Number Generator")
 
 
 def add(managed: Managed, key: Key, value: Any, *, read_only: ResultReason) -> int:

@@ -9,7 +9,7 @@ import hashlib
 import os
 import threading
 import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -32,6 +32,7 @@ from kmip.enums import (
     StorageStatusMask,
 )
 from kmip.errors import KMIPError
+from kmip.structures import UsageLimits
 from kmip.tags import Tag
 from kmip.ttlv import Item, Type
 from kmip.versions import V2_1
@@ -68,6 +69,14 @@ _ENUMERATIONS: Final = {
     "sensitive": bool,
     "extractable": bool,
 }
+
+
+def enumeration_of(column: str) -> Callable[[int], str] | None:
+    """What makes a column's number the name of a value; None for columns that are plain values."""
+    kind = _ENUMERATIONS.get(column)
+    return None if kind is None or kind is bool else lambda value: str(kind(value).spelling)
+
+
 FIELDS: Final = (
     "uid",
     "namespace",
@@ -81,13 +90,14 @@ FIELDS: Final = (
     "material",
     "version",
 )
-#: Longer values of an index row keep their beginning, for searches, and end in a digest.
-VALUE_LENGTH: Final = 130
+#: Longer values of an index row end in a digest.
+VALUE_LENGTH: Final = 200
+LABEL_LENGTH: Final = 100
 SEPARATOR: Final = "\x1f"
 
 
-#: Attribute, value, and the value that must be unique or None.
-IndexRow = tuple[str, str, str | None]
+#: Attribute, value, what else the value says, and the value that must be unique or None.
+IndexRow = tuple[str, str, str, str | None]
 
 
 class Conflict(Exception):
@@ -430,8 +440,10 @@ def save(managed: Managed) -> None:
         before = managed.stored_index()
         gone, come = before - index, index - before
         if gone:
-            for attribute, value, _ in gone:
-                ObjectIndex.objects.filter(object_id=managed.key, attribute=attribute, value=value).delete()
+            for attribute, value, detail, _ in gone:
+                ObjectIndex.objects.filter(
+                    object_id=managed.key, attribute=attribute, value=value, detail=detail
+                ).delete()
         if come:
             try:
                 with _guarded():
@@ -446,7 +458,9 @@ def save(managed: Managed) -> None:
 #: Every column, in the order of `FIELDS`.
 _INSERT = compiled.insert(ManagedObject, FIELDS)
 _UPDATE = compiled.update(ManagedObject, FIELDS, where=("uid", "version"))
-_INSERT_INDEX = compiled.insert(ObjectIndex, ("object", "namespace", "attribute", "value", "serial", "unique_value"))
+_INSERT_INDEX = compiled.insert(
+    ObjectIndex, ("object", "namespace", "attribute", "value", "detail", "serial", "unique_value")
+)
 
 
 def _values(managed: Managed, columns: dict[str, Any], version: int) -> list[Any]:
@@ -472,7 +486,7 @@ def _guarded() -> AbstractContextManager[Any]:
 
 
 def _taken(managed: Managed, index: Iterable[IndexRow], exc: Exception) -> Exception:
-    unique = [one for _, _, one in index if one is not None]
+    unique = [row[3] for row in index if row[3] is not None]
     if unique and ObjectIndex.objects.filter(unique_value__in=unique).exclude(object_id=managed.key).exists():
         return KMIPError(ResultReason.NON_UNIQUE_NAME_ATTRIBUTE, "another object has this Name")
     if ManagedObject.objects.filter(uid=managed.key).exists():
@@ -483,8 +497,8 @@ def _taken(managed: Managed, index: Iterable[IndexRow], exc: Exception) -> Excep
 def _add_index(managed: Managed, rows: Iterable[IndexRow]) -> None:
     _INSERT_INDEX.run_many(
         [
-            (managed.key, managed.namespace, attribute, value, managed.serial, unique)
-            for attribute, value, unique in rows
+            (managed.key, managed.namespace, attribute, value, detail, managed.serial, unique)
+            for attribute, value, detail, unique in rows
         ]
     )
 
@@ -510,11 +524,24 @@ def count_down(key: str, amount: int) -> bool:
 
 #: Kept nowhere: they follow from the rest of the row.
 _DERIVED = frozenset({Tag.UNIQUE_IDENTIFIER})
-_FEW_VALUES = frozenset({Type.BOOLEAN, Type.INTERVAL, Type.INTEGER, Type.ENUMERATION, Type.DATE_TIME})
-_NOT_IDENTIFYING = frozenset(
-    {Tag.CRYPTOGRAPHIC_PARAMETERS, Tag.CRYPTOGRAPHIC_DOMAIN_PARAMETERS, Tag.RANDOM_NUMBER_GENERATOR, Tag.USAGE_LIMITS,
+#: Attributes of one value that hardly anybody searches for, or that nearly every object has the same of: they are
+#: compared in the attributes column.
+_COMPARED = frozenset(
+    {Tag.OPERATION_POLICY_NAME, Tag.CRYPTOGRAPHIC_DOMAIN_PARAMETERS, Tag.RANDOM_NUMBER_GENERATOR, Tag.USAGE_LIMITS,
      Tag.REVOCATION_REASON}
 )  # fmt: skip
+_FEW_VALUES = frozenset({Type.BOOLEAN, Type.INTERVAL, Type.INTEGER, Type.ENUMERATION})
+#: The field of a structure that tells objects apart; the first one where none is named.
+_IDENTIFYING: Final = {
+    Tag.LINK: Tag.LINKED_OBJECT_IDENTIFIER,
+    Tag.APPLICATION_SPECIFIC_INFORMATION: Tag.APPLICATION_DATA,
+    Tag.DIGEST: Tag.DIGEST_VALUE,
+    Tag.CERTIFICATE_IDENTIFIER: Tag.SERIAL_NUMBER,
+    Tag.X_509_CERTIFICATE_IDENTIFIER: Tag.CERTIFICATE_SERIAL_NUMBER,
+}
+_DATES = frozenset({Type.DATE_TIME, Type.DATE_TIME_EXTENDED})
+#: A date that means none (2.1, 6.1.28).
+_NO_DATE: Final = 2**63 - 1
 
 
 def is_indexed(row: Row) -> bool:
@@ -522,8 +549,8 @@ def is_indexed(row: Row) -> bool:
     return (
         row.tag not in COLUMNS
         and row.tag not in _DERIVED
-        and row.tag not in _NOT_IDENTIFYING
-        and row.kind.type not in _FEW_VALUES
+        and row.tag not in _COMPARED
+        and (row.multiple or row.kind.type not in _FEW_VALUES)
     )
 
 
@@ -532,16 +559,42 @@ _INDEXED = frozenset(row.tag for row in BY_TAG.values() if is_indexed(row))
 
 def attribute_label(key: Key) -> str:
     """How an attribute is called in the index and in the attributes column."""
-    return key.spelling if isinstance(key, Tag) else f"{key.vendor}/{key.name}"
+    return (key.spelling if isinstance(key, Tag) else f"{key.vendor}/{key.name}")[:LABEL_LENGTH]
 
 
 def index_value(key: Key, value: Any) -> str:
-    """The text that stands for a value in the index."""
-    item = BY_TAG[key].kind.item(key, value, V2_1) if isinstance(key, Tag) else value
-    text = _text(item)
+    """The text by which the index finds a value."""
+    return _indexed(key, value)[0]
+
+
+def _indexed(key: Key, value: Any) -> tuple[str, str]:
+    """The text by which the index finds a value, and what else a structure says: `|tag=text|tag=text|`."""
+    if not isinstance(key, Tag):
+        return _short(_text(value)), ""
+    item = BY_TAG[key].kind.item(key, value, V2_1)
+    if item.type != Type.STRUCTURE:
+        return _short(_text(item)), ""
+    identifying = _identifying(key)
+    found, rest = "", []
+    for child in item.value:
+        if child.tag == identifying:
+            found = _text(child)
+        else:
+            rest.append(f"{child.tag:06X}={_text(child)}")
+    return _short(found), _short(SEPARATOR.join(("", *rest, ""))) if rest else ""
+
+
+def _identifying(key: Tag) -> int:
+    struct = BY_TAG[key].kind.struct
+    assert struct is not None
+    return int(_IDENTIFYING.get(key) or struct._fields[0].tag)
+
+
+def _short(text: str) -> str:
+    """A text that fits the index: a long one keeps its beginning, for searches, and ends in a digest."""
     if len(text) <= VALUE_LENGTH and "\x00" not in text:
         return text
-    return text.replace("\x00", "")[:VALUE_LENGTH] + "#" + hashlib.sha256(text.encode()).hexdigest()
+    return text.replace("\x00", "")[: VALUE_LENGTH - 65] + "#" + hashlib.sha256(text.encode()).hexdigest()
 
 
 def _text(item: Item | None) -> str:
@@ -551,27 +604,54 @@ def _text(item: Item | None) -> str:
         return SEPARATOR.join(_text(child) for child in item.value)
     if item.type == Type.BYTE_STRING:
         return str(item.value.hex())
+    if item.type in _DATES:
+        return _sortable(item.value)
     return item.value if isinstance(item.value, str) else str(int(item.value))
 
 
+def _sortable(date: int) -> str:
+    """Digits that are in the order of the dates."""
+    return f"{date + 2**63:020d}"
+
+
 def index_rows(namespace: str, attributes: Attributes) -> Iterator[IndexRow]:
-    """Attribute, value and unique value for each index row of an object."""
+    """Attribute, value, detail and unique value for each index row of an object."""
     destroyed = attributes.state in states.DESTROYED
     seen = set()
     for key, values in attributes.items():
         if isinstance(key, Tag) and key not in _INDEXED:
             continue
-        label = attribute_label(key)[:100]
+        label = attribute_label(key)
         for value in values.values():
-            text = index_value(key, value)
-            if (label, text) in seen:
-                continue
-            seen.add((label, text))
-            unique = None
-            # A destroyed object keeps its Name; another object may take it.
-            if key == Tag.NAME and not destroyed:
-                unique = hashlib.sha256(f"{namespace}{SEPARATOR}{value.name_value}".encode()).hexdigest()
-            yield label, text, unique
+            for text, detail in _spread(key, value):
+                if (label, text, detail) in seen:
+                    continue
+                seen.add((label, text, detail))
+                unique = None
+                # A destroyed object keeps its Name; another object may take it.
+                if key == Tag.NAME and not destroyed:
+                    unique = hashlib.sha256(f"{namespace}{SEPARATOR}{value.name_value}".encode()).hexdigest()
+                yield label, text, detail, unique
+
+
+def _spread(key: Key, value: Any) -> list[tuple[str, str]]:
+    """The index entries of a value: one, but one for each tag of a list of tags."""
+    if isinstance(key, tuple) and key.name == TAGS and value is not None and value.type == Type.TEXT_STRING:
+        return [(_short(tag), "") for tag in tags_in(value.value)]
+    return [_indexed(key, value)]
+
+
+#: The vendor attribute whose text is a JSON list of tags, by which clients of the JSON dialect find objects.
+TAGS: Final = "tag"
+
+
+def tags_in(text: str) -> list[str]:
+    """The tags in a JSON list; a text that is none is itself the only one."""
+    try:
+        tags = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return [text]
+    return [str(tag) for tag in tags] if isinstance(tags, list) else [text]
 
 
 # Locating.
@@ -585,44 +665,147 @@ def objects_in(namespace: str) -> QuerySet[ManagedObject]:
 def with_attribute(
     objects: QuerySet[ManagedObject], key: Key, values: list[Any], now: int, *, namespace: str = DEFAULT_NAMESPACE
 ) -> QuerySet[ManagedObject]:
-    """The objects that have a value (two dates are a range: 2.1, 6.1.28)."""
-    if isinstance(key, Tag):
-        column = COLUMNS.get(key)
-        if key == Tag.UNIQUE_IDENTIFIER:
-            return objects.filter(uid__in=[key_of(namespace, value) for value in values])
-        if key == Tag.STATE:
-            return objects.filter(_state_is(values[0], now))
-        row = BY_TAG[key]
-        if column is not None:
-            if row.kind.type == Type.DATE_TIME and len(values) > 1:
-                return objects.filter(**{f"{column}__range": (min(values), max(values))})
-            if key == Tag.CRYPTOGRAPHIC_USAGE_MASK:
-                return objects.annotate(mask=F(column).bitand(values[0])).filter(mask=values[0])
-            return objects.filter(**{column: values[0]})
-        if key not in _INDEXED:
-            packed = Attributes({key: dict(enumerate(values))}).pack()[key.spelling]
-            return objects.filter(**{f"attributes__{key.spelling}": packed})
+    """The objects that have all of the values; two dates are a range, and a structure may lack fields (2.1, 6.1.28).
+
+    States are those written down, so those that are due are written down first.
+    """
+    if key == Tag.STATE:
+        settle_due(now)
+    if not isinstance(key, Tag):
+        for value in values:
+            for text, _ in _spread(key, value):
+                objects = _with_index(objects, key, namespace, {"index__value": text})
+        return objects
+    row = BY_TAG[key]
+    if row.kind.type in _DATES:
+        return _within(objects, key, values, namespace)
+    if key in _INDEXED:
+        for value in values:
+            objects = _with_index(objects, key, namespace, _conditions(key, value))
+        return objects
     for value in values:
-        objects = objects.filter(
-            uid__in=ObjectIndex.objects.filter(
-                attribute=attribute_label(key)[:100], value=index_value(key, value)
-            ).values("object_id")
-        )
+        if value is None:
+            return objects.none()
+        if key == Tag.UNIQUE_IDENTIFIER:
+            objects = objects.filter(uid=key_of(namespace, value))
+        elif key == Tag.CRYPTOGRAPHIC_USAGE_MASK:
+            objects = objects.annotate(mask=F("cryptographic_usage_mask").bitand(value)).filter(mask=value)
+        elif key == Tag.USAGE_LIMITS:
+            objects = objects.filter(_limits_reach(value))
+        elif key in COLUMNS:
+            objects = objects.filter(**{COLUMNS[key]: value})
+        else:
+            objects = objects.filter(_stored(key, value))
     return objects
 
 
-def _state_is(state: State, now: int) -> Q:
-    """The state that counts at `now`, whether or not a transition due has been written down."""
-    due = Q(next_change__lte=now)
-    if state == State.PRE_ACTIVE:
-        return Q(state=State.PRE_ACTIVE) & ~due
-    if state == State.ACTIVE:
-        begun = Q(state=State.PRE_ACTIVE) & due & (Q(deactivation_date__isnull=True) | Q(deactivation_date__gt=now))
-        return (Q(state=State.ACTIVE) & (Q(next_change__isnull=True) | Q(next_change__gt=now))) | begun
-    if state == State.DEACTIVATED:
-        ended = Q(state__in=(State.PRE_ACTIVE, State.ACTIVE)) & due & Q(deactivation_date__lte=now)
-        return Q(state=State.DEACTIVATED) | ended
-    return Q(state=state)
+def _with_index(
+    objects: QuerySet[ManagedObject], key: Key, namespace: str, conditions: dict[str, Any]
+) -> QuerySet[ManagedObject]:
+    # A join, and its serial for the order: the databases then begin at the index row, however many objects there are.
+    return objects.filter(index__namespace=namespace, index__attribute=attribute_label(key), **conditions).order_by(
+        "-index__serial"
+    )
+
+
+def with_tag(objects: QuerySet[ManagedObject], namespace: str, labels: list[str], tag: str) -> QuerySet[ManagedObject]:
+    """The objects that have a tag in one of these vendor attributes."""
+    return objects.filter(index__namespace=namespace, index__attribute__in=labels, index__value=_short(tag)).order_by(
+        "-index__serial"
+    )
+
+
+def _conditions(key: Tag, value: Any) -> dict[str, Any]:
+    """What an index row of a value, whose structure may lack fields, looks like."""
+    text, detail = _indexed(key, value)
+    struct = BY_TAG[key].kind.struct
+    if struct is None:
+        return {"index__value": text}
+    conditions = {}
+    if any(field.tag == _identifying(key) and getattr(value, field.name) is not None for field in struct._fields):
+        conditions["index__value"] = text
+    if detail and len(struct._fields) <= 2:
+        conditions["index__detail"] = detail
+    elif detail:
+        conditions["index__detail__contains"] = detail
+    return conditions
+
+
+def _within(objects: QuerySet[ManagedObject], key: Tag, dates: list[int], namespace: str) -> QuerySet[ManagedObject]:
+    """The objects whose date is the one given, or between the two; the largest possible date means none."""
+    least, most = min(dates), max(dates)
+    column = COLUMNS.get(key)
+    if column is not None:
+        found = Q(**{f"{column}__range": (least, most)})
+        return objects.filter(found | Q(**{f"{column}__isnull": True}) if most == _NO_DATE else found)
+    if most == _NO_DATE:
+        dated = ObjectIndex.objects.filter(namespace=namespace, attribute=attribute_label(key))
+        return objects.exclude(uid__in=dated.filter(value__lt=_sortable(least)).values("object_id"))
+    return _with_index(objects, key, namespace, {"index__value__range": (_sortable(least), _sortable(most))})
+
+
+def _stored(key: Tag, value: Any) -> Q:
+    """An attribute of one value in the attributes column; of a structure, the fields that are given."""
+    path = f"attributes__{key.spelling}__0__2"
+    struct = BY_TAG[key].kind.struct
+    item = BY_TAG[key].kind.item(key, value, V2_1)
+    if struct is None:
+        return Q(**{path: _packed(item.value)})
+    found = Q()
+    for child in item.value:
+        anywhere = Q()
+        for position in range(len(struct._fields)):
+            place = f"{path}__{position}"
+            anywhere |= Q(**{f"{place}__0": int(child.tag), f"{place}__2": _packed(child.value)})
+        found &= anywhere
+    return found
+
+
+def _packed(value: Any) -> str | int:
+    """A value as the attributes column has it."""
+    if isinstance(value, bytes):
+        return value.hex()
+    return value if isinstance(value, str) else int(value)
+
+
+def _limits_reach(limits: UsageLimits) -> Q:
+    """Usage Limits whose count and total are as large as those given, or larger (2.1, 6.1.28)."""
+    found = Q(usage_remaining__isnull=False)
+    if limits.usage_limits_count is not None:
+        found &= Q(usage_remaining__gte=limits.usage_limits_count)
+    if limits.usage_limits_total is not None:
+        # The total is the first field, and always there.
+        found &= Q(attributes__UsageLimits__0__2__0__2__gte=limits.usage_limits_total)
+    if limits.usage_limits_unit is not None:
+        found &= _stored(Tag.USAGE_LIMITS, UsageLimits.load(_only_unit(limits), partial=True))
+    return found
+
+
+def _only_unit(limits: UsageLimits) -> Item:
+    unit = Item(Tag.USAGE_LIMITS_UNIT, Type.ENUMERATION, limits.usage_limits_unit)
+    return Item(Tag.USAGE_LIMITS, Type.STRUCTURE, [unit])
+
+
+def settle_due(now: int) -> None:
+    """Write down the transitions that are due, so that a query finds objects by the state that counts.
+
+    The rows keep their version: who reads one applies the same transitions.
+    """
+    due = ManagedObject.objects.filter(next_change__lte=now)
+    if not due.exists():
+        return
+    begun = Q(state=State.PRE_ACTIVE, activation_date__lte=now)
+    due.filter(Q(state=State.ACTIVE) | begun, deactivation_date__lte=now).update(
+        state=State.DEACTIVATED, next_change=None, last_change_date=now
+    )
+    due.filter(begun).update(state=State.ACTIVE, next_change=F("deactivation_date"), last_change_date=now)
+
+
+def named(namespace: str, name: str, object_type: ObjectType, now: int) -> Managed | None:
+    """The object of a type with a Name, that is not destroyed."""
+    objects = objects_in(namespace).filter(object_type=object_type).exclude(state__in=states.DESTROYED)
+    found = fetch_all(_with_index(objects, Tag.NAME, namespace, {"index__value": _short(name)})[:1], now)
+    return found[0] if found else None
 
 
 def with_status(objects: QuerySet[ManagedObject], mask: int) -> QuerySet[ManagedObject]:

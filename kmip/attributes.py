@@ -24,7 +24,7 @@ from kmip.enums import (
     State,
 )
 from kmip.errors import KMIPError
-from kmip.schema import DateTime, Interval, Kind, Struct
+from kmip.schema import DateTime, Interval, Kind, Struct, dump
 from kmip.structures import (
     AlternativeName,
     ApplicationSpecificInformation,
@@ -156,6 +156,7 @@ class Row:
         return self.since <= version <= self.until
 
 
+#: 1.4 lists the tags of the parts of a certificate's names, and its test cases show them, though it has no section.
 # fmt: off
 ROWS: tuple[Row, ...] = (
     Row(Tag.UNIQUE_IDENTIFIER, "Unique Identifier", str, SERVER, always=True, implicit=MAKING),
@@ -272,7 +273,10 @@ def key_of(title: str) -> Key:
 
 def title_of(key: Key) -> str:
     """The 1.x name of an attribute."""
-    return BY_TAG[key].title if isinstance(key, Tag) else key.title
+    if not isinstance(key, Tag):
+        return key.title
+    row = BY_TAG.get(key)
+    return key.spelling if row is None else row.title
 
 
 def _child(item: Item, tag: Tag) -> Item | None:
@@ -406,7 +410,9 @@ class Attributes(dict[Key, dict[int, Any]]):
         if version >= V2_0:
             return [Item(tags[-1], Type.STRUCTURE, self._tagged(version))]
         items = self._named(version)
-        return items if tags[0] == Tag.ATTRIBUTE else [Item(tags[0], Type.STRUCTURE, items)]
+        if tags[0] == Tag.ATTRIBUTE:
+            return items
+        return [Item(tags[0], Type.STRUCTURE, [dump(name, Tag.NAME, version) for name in self.templates] + items)]
 
     def _named(self, version: Version) -> list[Item]:
         items = []

@@ -35,7 +35,7 @@ from kmip.enums import (
 )
 from kmip.names import refuse
 from kmip.schema import Unordered
-from kmip.tags import BY_SPELLING, SPELLINGS, Tag
+from kmip.tags import BY_SPELLING, SPELLINGS, Extension, Tag
 from kmip.ttlv import MAX_DEPTH, Item, Type
 
 #: Tags with another name.
@@ -143,7 +143,9 @@ def _numbers(table: Mapping[int, str]) -> dict[str, int]:
     return {name: int(number) for number, name in table.items()}
 
 
-_TAG_NAMES: dict[int, str] = SPELLINGS | {int(tag): name for tag, name in TAGS.items()}
+_TAG_NAMES: dict[int, str] = (
+    SPELLINGS | {int(tag): name for tag, name in TAGS.items()} | {int(tag): tag.spelling for tag in Extension}
+)
 _TAGS = _Names(BY_SPELLING, _numbers(_TAG_NAMES))
 _VALUE_NAMES: dict[int, dict[int, str]] = {
     int(tag): {int(member): member.spelling.replace("_", "") for member in cls} | VALUES.get(cls, {})

@@ -1,6 +1,6 @@
 """The one exception that a client sees, and how a result reason is spelled in a version that does not have it yet."""
 
-from kmip.enums import ResultReason, ResultStatus
+from kmip.enums import Operation, ResultReason, ResultStatus
 from kmip.versions import Version
 
 R = ResultReason
@@ -71,8 +71,35 @@ OLDER: dict[ResultReason, ResultReason] = {
 }
 
 
-def reason_in(reason: ResultReason, version: Version) -> ResultReason:
-    """The spelling of `reason` in `version`."""
+#: What 1.4, 11.2 to 11.43 say otherwise of single operations.
+_ADDING = {
+    R.ATTRIBUTE_SINGLE_VALUED: R.ILLEGAL_OPERATION,
+    R.INVALID_ATTRIBUTE: R.PERMISSION_DENIED,
+    R.NON_UNIQUE_NAME_ATTRIBUTE: R.ILLEGAL_OPERATION,
+    R.SERVER_LIMIT_EXCEEDED: R.INDEX_OUT_OF_BOUNDS,
+}
+_MAKING = {R.SERVER_LIMIT_EXCEEDED: R.INDEX_OUT_OF_BOUNDS}
+_NOT_FOR_THIS = {R.INVALID_OBJECT_TYPE: R.ILLEGAL_OPERATION, R.ILLEGAL_OBJECT_TYPE: R.ILLEGAL_OPERATION}
+_RE_KEYING = {R.INVALID_OBJECT_TYPE: R.PERMISSION_DENIED} | _MAKING
+OLDER_IN: dict[Operation, dict[ResultReason, ResultReason]] = {
+    Operation.CREATE: _MAKING,
+    Operation.CREATE_KEY_PAIR: _MAKING,
+    Operation.REGISTER: _MAKING,
+    Operation.DERIVE_KEY: _MAKING,
+    Operation.IMPORT: _MAKING,
+    Operation.RE_KEY: _RE_KEYING,
+    Operation.RE_KEY_KEY_PAIR: _RE_KEYING,
+    Operation.ADD_ATTRIBUTE: _ADDING,
+    Operation.MODIFY_ATTRIBUTE: _ADDING | {R.ATTRIBUTE_NOT_FOUND: R.INVALID_FIELD},
+    Operation.CHECK: _NOT_FOR_THIS,
+    Operation.ACTIVATE: _NOT_FOR_THIS,
+    Operation.REVOKE: _NOT_FOR_THIS,
+}
+
+
+def reason_in(reason: ResultReason, version: Version, operation: Operation | None = None) -> ResultReason:
+    """The spelling of `reason`, which an operation gives, in `version`."""
+    own = OLDER_IN.get(operation, {}) if operation is not None else {}
     while reason.since > version:
-        reason = OLDER.get(reason, R.GENERAL_FAILURE)
+        reason = own.get(reason) or OLDER.get(reason, R.GENERAL_FAILURE)
     return reason

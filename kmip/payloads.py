@@ -74,7 +74,7 @@ from kmip.structures import (
     UsageMask,
     ValidationInformation,
 )
-from kmip.tags import Tag
+from kmip.tags import Extension, Tag
 from kmip.ttlv import Item
 from kmip.versions import V1_0, V1_1, V1_2, V1_3, V1_4, V2_0, V2_1, Version
 
@@ -133,9 +133,10 @@ class Constraints(Struct):
 
 
 class ObjectDefaults(Struct):
-    """Object Defaults (2.1, 7.22)."""
+    """Object Defaults (2.1, 7.22): for one type, as 2.0 has it, or for several."""
 
-    object_types: ObjectTypes
+    object_type: ObjectType | None = since(V2_0)
+    object_types: ObjectTypes | None = since(V2_0)
     attributes: Attributes = spelled(Tag.ATTRIBUTES)
     object_groups: ObjectGroups | None = since(V2_1)
 
@@ -472,6 +473,7 @@ class RevokeRequest(Struct):
     unique_identifier: Identifier | None = None
     revocation_reason: RevocationReason
     compromise_occurrence_date: DateTime | None = None
+    cascade: bool | None = since(V1_0, tags=(Extension.CASCADE,))
 
 
 class RevokeResponse(Struct):
@@ -484,6 +486,8 @@ class DestroyRequest(Struct):
     """Destroy request (1.4, 4.21; 2.1, 6.1.15)."""
 
     unique_identifier: Identifier | None = None
+    remove: bool | None = since(V1_0, tags=(Extension.REMOVE,))
+    cascade: bool | None = since(V1_0, tags=(Extension.CASCADE,))
 
 
 class DestroyResponse(Struct):
@@ -917,9 +921,9 @@ class LogResponse(Struct):
 
 
 class LoginRequest(Struct):
-    """Login request (2.1, 6.1.30)."""
+    """Login request (2.1, 6.1.30). The Lease Time is an Interval or a Date-Time; the latter stays an item."""
 
-    lease_time: Interval | None = None
+    lease_time: Interval | Item | None = None
     request_count: int | None = None
     usage_limits: UsageLimits | None = None
 
@@ -941,9 +945,9 @@ class LogoutResponse(Struct):
 
 
 class DelegatedLoginRequest(Struct):
-    """Delegated Login request (2.1, 6.1.12)."""
+    """Delegated Login request (2.1, 6.1.12). The Lease Time is an Interval or a Date-Time; the latter stays an item."""
 
-    lease_time: Interval | None = None
+    lease_time: Interval | Item | None = None
     request_count: int | None = None
     usage_limits: UsageLimits | None = None
     rights: Rights
@@ -1049,9 +1053,9 @@ class SetDefaultsResponse(Struct):
 
 
 class SetConstraintsRequest(Struct):
-    """Set Constraints request (2.1, 6.1.52)."""
+    """Set Constraints request (2.1, 6.1.52); without constraints it removes them (case TC-MD-24)."""
 
-    constraints: Constraints
+    constraints: Constraints | None = None
 
 
 class SetConstraintsResponse(Struct):

@@ -23,7 +23,7 @@ from typing import Annotated, Any, ClassVar, Protocol, Self, Union, cast, datacl
 from kmip import ttlv
 from kmip.enums import Enumeration, Mask, ResultReason
 from kmip.errors import KMIPError
-from kmip.tags import BY_NUMBER, Tag, spelling
+from kmip.tags import BY_NUMBER, Extension, Tag, spelling
 from kmip.ttlv import PADDING, Item, Type, pack_head, pack_head_into
 from kmip.versions import V1_0, V2_1, VERSIONS, Version
 
@@ -60,7 +60,9 @@ class Spelled(Protocol):
         """The items in `version`, under the one of `tags` that it has."""
 
 
-def since(version: Version, default: Any = None, *, until: Version = V2_1, tags: tuple[Tag, ...] = ()) -> Any:
+def since(
+    version: Version, default: Any = None, *, until: Version = V2_1, tags: tuple[Tag | Extension, ...] = ()
+) -> Any:
     """A field that versions before `version` or after `until` do not have; `list` as the default makes it repeat."""
     metadata = {"since": version, "until": until, "tags": tags}
     if default is list:
@@ -68,12 +70,12 @@ def since(version: Version, default: Any = None, *, until: Version = V2_1, tags:
     return dataclasses.field(default=default, metadata=metadata)
 
 
-def until(version: Version, default: Any = None, *, tags: tuple[Tag, ...] = ()) -> Any:
+def until(version: Version, default: Any = None, *, tags: tuple[Tag | Extension, ...] = ()) -> Any:
     """A field that versions after `version` do not have."""
     return since(V1_0, default, until=version, tags=tags)
 
 
-def many(*, tags: tuple[Tag, ...] = ()) -> Any:
+def many(*, tags: tuple[Tag | Extension, ...] = ()) -> Any:
     """A field that may repeat or be absent, in every version."""
     return since(V1_0, list, tags=tags)
 
@@ -157,7 +159,7 @@ class Field:
         self.since: Version = field.metadata.get("since", V1_0)
         self.until: Version = field.metadata.get("until", V2_1)
         self.required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-        self.tags: tuple[Tag, ...] = field.metadata.get("tags") or (Tag[field.name.upper()],)
+        self.tags: tuple[Tag | Extension, ...] = field.metadata.get("tags") or (Tag[field.name.upper()],)
         self.tag = self.tags[0]
         options = [o for o in _options(annotation) if o is not types.NoneType]
         self.repeated = get_origin(options[0]) is list

@@ -406,6 +406,21 @@ SPELLINGS: dict[int, str] = {int(tag): tag.spelling for tag in Tag}
 EXTENSION_FIRST, EXTENSION_LAST = 0x540000, 0x54FFFF
 
 
+class Extension(IntEnum):
+    """Our tags in the range for extensions (2.1, 10.1.1), which Query lists; clients of the JSON dialect send them."""
+
+    spelling: str
+
+    def __new__(cls, number: int, spelling: str) -> Self:
+        member = int.__new__(cls, number)
+        member._value_ = number
+        member.spelling = spelling
+        return member
+
+    REMOVE = 0x540001, "Remove"
+    CASCADE = 0x540002, "Cascade"
+
+
 def spelling(tag: int) -> str:
     """The name of a tag in XML and JSON; hexadecimal for one outside the specification."""
     return SPELLINGS.get(tag) or f"0x{tag:06X}"

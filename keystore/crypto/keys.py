@@ -63,6 +63,9 @@ O = ObjectType  # noqa: E741 - one letter like the other enumerations
 #: PKCS#12 under the algorithms of its first version, for readers that know no others (an extension value).
 PKCS_12_LEGACY = F(0x88800001)
 
+#: Enough for any seed or password.
+MAX_SECRET_BITS = 8 * 65536
+
 #: Key Material: bytes, or the structure of a transparent format.
 Material = bytes | Struct
 
@@ -108,6 +111,13 @@ def generate_symmetric(algorithm: CryptographicAlgorithm | None, bits: int | Non
         groups = length // 64 if length % 64 == 0 else length // 56
         return algorithms.with_parity(os.urandom(groups * 7))
     return os.urandom(length // 8)
+
+
+def generate_secret(bits: int) -> bytes:
+    """So many random bits, in whole bytes, for what is no key of an algorithm."""
+    if not 0 < bits <= MAX_SECRET_BITS or bits % 8:
+        raise KMIPError(ResultReason.INVALID_FIELD, f"secret data has 8 to {MAX_SECRET_BITS} bits, in whole bytes")
+    return os.urandom(bits // 8)
 
 
 def generate_pair(

@@ -1,19 +1,18 @@
 """Operations that find and read objects: Locate, Check, Get, Export, Get Attributes, Get Attribute List."""
 
-from typing import Any
+from typing import Final
 
 from keystore import formats, objects, policy, store
 from keystore.call import Call, operation
 from keystore.crypto import keys
 from keystore.store import Managed
-from kmip.attributes import BY_TAG, Attributes, Key, References, Vendor
+from kmip.attributes import Attributes, Key, References, Vendor
 from kmip.enums import (
     KeyFormatType,
     ObjectGroupMember,
     ObjectType,
     Operation,
     ResultReason,
-    State,
     StorageStatusMask,
 )
 from kmip.errors import KMIPError
@@ -53,7 +52,7 @@ def locate(call: Call, request: LocateRequest) -> LocateResponse:
         StorageStatusMask.ON_LINE_STORAGE if mask is None else mask,
     )
     if request.object_group_member == ObjectGroupMember.GROUP_MEMBER_FRESH:
-        found = store.with_attribute(found, Tag.FRESH, [True], call.now)
+        found = store.with_attribute(found, Tag.FRESH, [True], call.now, namespace=call.identity.namespace)
     for key, values in asked.items():
         found = store.with_attribute(found, key, list(values.values()), call.now, namespace=call.identity.namespace)
     total = None
@@ -82,7 +81,8 @@ def check(call: Call, request: CheckRequest) -> CheckResponse:
     """Ask whether an object could be used so; what is not allowed comes back (KMIP 2.1, 6.1.7)."""
     managed = call.live(request.unique_identifier)
     attributes = managed.attributes
-    refused: dict[str, Any] = {}
+    # Operations behind this one in the batch fail unless the object may be used so.
+    call.batch.placeholder = None
     limits = attributes.usage_limits
     if request.usage_limits_count is not None and limits is not None:
         left = managed.usage_remaining if managed.usage_remaining is not None else limits.usage_limits_count
@@ -95,9 +95,10 @@ def check(call: Call, request: CheckRequest) -> CheckResponse:
         )
     lease = request.lease_time
     if lease is not None and lease > objects.LEASE_TIME:
-        refused["lease_time"] = objects.LEASE_TIME
+        # There is no reason for this one: the longest lease that may be granted comes back instead of the identifier.
+        return CheckResponse(lease_time=objects.LEASE_TIME)
     call.batch.placeholder = managed.uid
-    return CheckResponse(unique_identifier=managed.uid, **refused)
+    return CheckResponse(unique_identifier=managed.uid)
 
 
 @operation(Operation.GET, changes=False)
@@ -129,6 +130,10 @@ def given(call: Call, managed: Managed, request: GetRequest | ExportRequest) -> 
     return managed_object
 
 
+#: What clients of the JSON dialect get as bare bytes, however it was registered.
+RAW_IN_THE_DIALECT: Final = frozenset({ObjectType.SYMMETRIC_KEY, ObjectType.SECRET_DATA})
+
+
 def reformat(call: Call, managed: Managed, managed_object: Struct, request: GetRequest | ExportRequest) -> None:
     """Bring the Key Block of an object into the Key Format Type that was asked for."""
     block = objects.key_block(managed_object)
@@ -145,8 +150,11 @@ def reformat(call: Call, managed: Managed, managed_object: Struct, request: GetR
             raise KMIPError(ResultReason.KEY_FORMAT_TYPE_NOT_SUPPORTED, "a wrapped key stays in its format")
         return
     value = block.key_value
-    if wanted is None or not isinstance(value, KeyValue):
+    if wanted is None and call.dialect and managed.object_type in RAW_IN_THE_DIALECT:
+        wanted = KeyFormatType.RAW
+    if not isinstance(value, KeyValue) or (wanted is None and request.key_compression_type is None):
         return
+    wanted = wanted or block.key_format_type
     if wanted == block.key_format_type and request.key_compression_type is None:
         return
     material = value.key_material
@@ -192,6 +200,8 @@ def get_attributes(call: Call, request: GetAttributesRequest) -> GetAttributesRe
     attributes = shown(managed)
     names = request.attribute_reference
     if names:
+        if len(names) != len(set(names)):
+            raise KMIPError(ResultReason.INVALID_MESSAGE, "an attribute is named more than once")
         attributes = attributes.only(dict.fromkeys(names))
     call.batch.placeholder = managed.uid
     return GetAttributesResponse(unique_identifier=managed.uid, attributes=attributes)
@@ -204,6 +214,3 @@ def get_attribute_list(call: Call, request: GetAttributeListRequest) -> GetAttri
     names: list[Key] = list(shown(managed))
     call.batch.placeholder = managed.uid
     return GetAttributeListResponse(unique_identifier=managed.uid, attribute_reference=References(names))
-
-
-__all__ = ["BY_TAG", "KeyFormatType", "State", "given", "shown"]

@@ -1,31 +1,37 @@
 """Operations about the server itself: Query, Discover Versions, Interop, Log, Ping."""
 
 import logging
+from typing import Final
 
-from keystore import conf
+from keystore import conf, creation, objects, policy, store
 from keystore.call import HANDLERS, Call, operation
+from keystore.operations.create import DEFAULTS, default_attributes
 from keystore.version import VERSION
 from kmip.enums import (
     DestroyAction,
+    ItemType,
     ObjectType,
     Operation,
     ProfileName,
-    ProtectionStorageMask,
     QueryFunction,
-    RNGAlgorithm,
+    ResultReason,
     RNGMode,
     ShreddingAlgorithm,
     UnwrapMode,
 )
+from kmip.errors import KMIPError
 from kmip.messages import protocol_version
 from kmip.payloads import (
     PAYLOADS,
+    DefaultsInformation,
     DiscoverVersionsRequest,
     DiscoverVersionsResponse,
     InteropRequest,
     InteropResponse,
     LogRequest,
     LogResponse,
+    ObjectDefaults,
+    ObjectTypes,
     PingRequest,
     PingResponse,
     QueryRequest,
@@ -33,13 +39,14 @@ from kmip.payloads import (
 )
 from kmip.structures import (
     CapabilityInformation,
+    ExtensionInformation,
     ProfileInformation,
     ProfileVersion,
     ProtectionStorageMasks,
-    RNGParameters,
     ServerInformation,
 )
-from kmip.versions import V1_3, V2_0, VERSIONS, Version
+from kmip.tags import Extension, Tag
+from kmip.versions import V2_0, VERSIONS, Version
 
 logger = logging.getLogger(__name__)
 
@@ -57,20 +64,131 @@ OBJECT_TYPES: tuple[ObjectType, ...] = (
     ObjectType.CERTIFICATE_REQUEST,
 )
 
-#: Profiles of the base part of Profiles 2.1 that the server serves.
-PROFILES: tuple[ProfileName, ...] = (ProfileName.BASELINE_SERVER_BASIC_KMIP_V1_2,)
+_BASELINE: Final = frozenset(
+    {
+        Operation.LOCATE,
+        Operation.CHECK,
+        Operation.GET,
+        Operation.GET_ATTRIBUTES,
+        Operation.GET_ATTRIBUTE_LIST,
+        Operation.ADD_ATTRIBUTE,
+        Operation.MODIFY_ATTRIBUTE,
+        Operation.DELETE_ATTRIBUTE,
+        Operation.ACTIVATE,
+        Operation.REVOKE,
+        Operation.DESTROY,
+        Operation.QUERY,
+        Operation.DISCOVER_VERSIONS,
+    }
+)
+#: Operations that a server sends.
+TO_CLIENTS: Final = frozenset({Operation.NOTIFY, Operation.PUT})
+#: What a server profile asks for beyond the baseline; the names go on with a version in 1.x (2.1, 11.41).
+PROFILES: Final[dict[str, frozenset[Operation]]] = {
+    "BaselineServer": frozenset(),
+    "CompleteServer": frozenset(PAYLOADS) - TO_CLIENTS,
+    "TapeLibraryServer": frozenset({Operation.CREATE}),
+    "SymmetricKeyLifecycleServer": frozenset({Operation.CREATE}),
+    "AsymmetricKeyLifecycleServer": frozenset({Operation.CREATE_KEY_PAIR}),
+    "BasicCryptographicServer": frozenset({Operation.ENCRYPT, Operation.DECRYPT}),
+    "AdvancedCryptographicServer": frozenset(
+        {
+            Operation.ENCRYPT,
+            Operation.DECRYPT,
+            Operation.SIGN,
+            Operation.SIGNATURE_VERIFY,
+            Operation.MAC,
+            Operation.MAC_VERIFY,
+            Operation.RNG_RETRIEVE,
+            Operation.RNG_SEED,
+            Operation.HASH,
+        }
+    ),
+    "RNGCryptographicServer": frozenset({Operation.RNG_RETRIEVE, Operation.RNG_SEED}),
+    "SymmetricKeyFoundryServer": frozenset({Operation.CREATE}),
+    "OpaqueManagedObjectStoreServer": frozenset({Operation.REGISTER}),
+    "SuiteBMinLOS_128Server": frozenset(
+        {
+            Operation.CREATE,
+            Operation.CREATE_KEY_PAIR,
+            Operation.REGISTER,
+            Operation.RE_KEY,
+            Operation.RE_KEY_KEY_PAIR,
+        }
+    ),
+    "SuiteBMinLOS_192Server": frozenset(
+        {
+            Operation.CREATE,
+            Operation.CREATE_KEY_PAIR,
+            Operation.REGISTER,
+            Operation.RE_KEY,
+            Operation.RE_KEY_KEY_PAIR,
+        }
+    ),
+    "StorageArrayWithSelfEncryptingDriveServer": frozenset({Operation.REGISTER}),
+    "HTTPSServer": frozenset(),
+    "JSONServer": frozenset(),
+    "XMLServer": frozenset(),
+    "AESXTSServer": frozenset({Operation.CREATE, Operation.REGISTER, Operation.ENCRYPT, Operation.DECRYPT}),
+    "QuantumSafeServer": frozenset({Operation.CREATE, Operation.REGISTER}),
+    "PKCS_11Server": frozenset({Operation.PKCS_11}),
+}
+
+#: Operations that are not carried out, and why; Query does not list them.
+NOT_OFFERED: Final[dict[Operation, str]] = {
+    Operation.NOTIFY: "the server sends it, and takes it from nobody",
+    Operation.PUT: "the server sends it, and takes it from nobody",
+    Operation.DERIVE_KEY: "comes with the derivation of keys",
+    **dict.fromkeys(
+        (
+            Operation.CANCEL,
+            Operation.POLL,
+            Operation.PROCESS,
+            Operation.QUERY_ASYNCHRONOUS_REQUESTS,
+        ),
+        "comes with asynchronous processing",
+    ),
+    **dict.fromkeys(
+        (
+            Operation.LOGIN,
+            Operation.LOGOUT,
+            Operation.DELEGATED_LOGIN,
+            Operation.SET_ENDPOINT_ROLE,
+            Operation.PKCS_11,
+            Operation.RE_PROVISION,
+        ),
+        "comes with the rarer operations",
+    ),
+}
 
 
 @operation(Operation.QUERY, changes=False)
 def query(call: Call, request: QueryRequest) -> QueryResponse:
     """Say what the server can do (KMIP 2.1, 6.1.40); functions that nobody knows are passed over."""
     response = QueryResponse()
+    if request.object_groups is not None:
+        _check_groups(call, request.object_groups.object_group)
+    # Some clients ask for nothing and expect these (docs/divergences.md).
     functions = request.query_function or [QueryFunction.QUERY_OPERATIONS, QueryFunction.QUERY_OBJECTS]
+    if call.dialect and not request.query_function:
+        functions = [*functions, QueryFunction.QUERY_SERVER_INFORMATION]
+    if QueryFunction.QUERY_EXTENSION_MAP in functions:
+        functions = [one for one in functions if one != QueryFunction.QUERY_EXTENSION_LIST]
     for function in functions:
         answer = _ANSWERS.get(function)
         if answer is not None:
             answer(call, response)
     return response
+
+
+def _check_groups(call: Call, groups: list[str]) -> None:
+    """Raise `KMIPError` for a group that no object of the client's has; what the server can do is the same for all."""
+    for group in groups:
+        found = store.with_attribute(
+            policy.visible(call.identity), Tag.OBJECT_GROUP, [group], call.now, namespace=call.identity.namespace
+        )
+        if not found.exists():
+            raise KMIPError(ResultReason.UNKNOWN_OBJECT_GROUP, f"no object is in the group {group}")
 
 
 def offered(version: Version) -> list[Operation]:
@@ -95,21 +213,59 @@ def _server_information(call: Call, response: QueryResponse) -> None:
     )
 
 
-def _application_namespaces(call: Call, response: QueryResponse) -> None:
-    """Every namespace is taken, so none is listed."""
+def _nothing(call: Call, response: QueryResponse) -> None:
+    """What the server has none of: namespaces that it makes up data for, kinds of attestation, validations."""
+
+
+def _extension_list(call: Call, response: QueryResponse) -> None:
+    response.extension_information = [ExtensionInformation(extension_name=one.spelling) for one in Extension]
+
+
+def _extension_map(call: Call, response: QueryResponse) -> None:
+    response.extension_information = [
+        ExtensionInformation(
+            extension_name=one.spelling,
+            extension_tag=int(one),
+            extension_type=ItemType.BOOLEAN,
+            extension_attribute=False,
+        )
+        for one in Extension
+    ]
 
 
 def _rngs(call: Call, response: QueryResponse) -> None:
-    response.rng_parameters = [RNGParameters(rng_algorithm=RNGAlgorithm.UNSPECIFIED)]
+    response.rng_parameters = [objects.KERNEL, objects.OPENSSL]
+
+
+def profiles(version: Version) -> list[ProfileName]:
+    """The server profiles of which every operation is carried out, with the names of a version."""
+    return [
+        name
+        for name in ProfileName
+        if name.since <= version <= name.until and _serves(name) and _profile_version(name) <= version
+    ]
+
+
+def _serves(name: ProfileName) -> bool:
+    head, server, _ = name.spelling.partition("Server")
+    asked = PROFILES.get(head + server)
+    return asked is not None and asked | _BASELINE <= HANDLERS.keys()
+
+
+def _profile_version(name: ProfileName) -> Version:
+    """The version in the name of a profile of 1.x: "…KMIPV1_2"."""
+    major, _, minor = name.spelling.partition("KMIPV")[2].partition("_")
+    return Version(int(major) * 10 + int(minor)) if major else V2_0
 
 
 def _profiles(call: Call, response: QueryResponse) -> None:
+    major, minor = divmod(call.version, 10)
     response.profile_information = [
         ProfileInformation(
             profile_name=name,
-            profile_version=ProfileVersion(profile_version_major=2, profile_version_minor=1),
+            profile_version=ProfileVersion(profile_version_major=major, profile_version_minor=minor),
         )
-        for name in PROFILES
+        for name in profiles(call.version)
     ]
 
 
@@ -117,30 +273,49 @@ def _capabilities(call: Call, response: QueryResponse) -> None:
     response.capability_information = [
         CapabilityInformation(
             streaming_capability=False,
-            asynchronous_capability=False,
+            asynchronous_capability=Operation.POLL in HANDLERS,
             attestation_capability=False,
             batch_undo_capability=True,
             batch_continue_capability=True,
-            unwrap_mode=UnwrapMode.PROCESSED,
+            unwrap_mode=UnwrapMode.NOT_PROCESSED,
             destroy_action=DestroyAction.KEY_MATERIAL_DELETED,
-            shredding_algorithm=ShreddingAlgorithm.CRYPTOGRAPHIC,
-            rng_mode=RNGMode.NON_SHARED_INSTANTIATION,
-            quantum_safe_capability=False,
+            shredding_algorithm=ShreddingAlgorithm.UNSUPPORTED,
+            rng_mode=RNGMode.UNSPECIFIED,
+            quantum_safe_capability=True,
         )
     ]
 
 
-def _storage_masks(call: Call, response: QueryResponse) -> None:
-    response.protection_storage_masks = ProtectionStorageMasks(
-        protection_storage_mask=[int(ProtectionStorageMask.SOFTWARE)]
+def _defaults(call: Call, response: QueryResponse) -> None:
+    response.defaults_information = DefaultsInformation(
+        object_defaults=[
+            *creation.defaults(call.identity),
+            *(
+                ObjectDefaults(
+                    object_types=ObjectTypes(object_type=[object_type]), attributes=default_attributes(object_type)
+                )
+                for object_type in DEFAULTS
+            ),
+        ]
     )
 
 
-_ANSWERS = {
+def _storage_masks(call: Call, response: QueryResponse) -> None:
+    response.protection_storage_masks = ProtectionStorageMasks(protection_storage_mask=[objects.STORAGE])
+
+
+#: What answers each function; one of the specification that is missing here would be passed over.
+_ANSWERS: Final = {
     QueryFunction.QUERY_OPERATIONS: _operations,
     QueryFunction.QUERY_OBJECTS: _objects,
     QueryFunction.QUERY_SERVER_INFORMATION: _server_information,
-    QueryFunction.QUERY_APPLICATION_NAMESPACES: _application_namespaces,
+    QueryFunction.QUERY_APPLICATION_NAMESPACES: _nothing,
+    QueryFunction.QUERY_EXTENSION_LIST: _extension_list,
+    QueryFunction.QUERY_EXTENSION_MAP: _extension_map,
+    QueryFunction.QUERY_ATTESTATION_TYPES: _nothing,
+    QueryFunction.QUERY_VALIDATIONS: _nothing,
+    QueryFunction.QUERY_CLIENT_REGISTRATION_METHODS: _nothing,
+    QueryFunction.QUERY_DEFAULTS_INFORMATION: _defaults,
     QueryFunction.QUERY_RNGS: _rngs,
     QueryFunction.QUERY_PROFILES: _profiles,
     QueryFunction.QUERY_CAPABILITIES: _capabilities,
@@ -174,6 +349,3 @@ def log(call: Call, request: LogRequest) -> LogResponse:
 def ping(call: Call, request: PingRequest) -> PingResponse:
     """Answer (KMIP 2.1, 6.1.36)."""
     return PingResponse()
-
-
-__all__ = ["V1_3", "V2_0", "offered"]

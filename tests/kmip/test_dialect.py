@@ -60,7 +60,7 @@ BOTH_WAYS = {
         Item(Tag.NAME, S, [Item(Tag.NAME_VALUE, TEXT, "n")]),
         node("Name", value=[node("NameValue", "TextString", "n")]),
     ),
-    "extension": (Item(0x540001, TEXT, "x"), node("0x540001", "TextString", "x")),
+    "extension": (Item(0x54FFFE, TEXT, "x"), node("0x54FFFE", "TextString", "x")),
     "certificate attribute": (
         Item(Tag.CERTIFICATE_SUBJECT_CN, TEXT, "kms"),
         node("CertificateSubjectCn", "TextString", "kms"),
