@@ -1,25 +1,43 @@
 """What was asked, by whom, and how it ended.
 
 A change and its record share a transaction: no record, no change. Records of what changes nothing are written in groups
-by one thread of the process, at the latest after `FLUSH_SECONDS` or `FLUSH_ROWS`.
+by one thread of the process, at the latest after `FLUSH_SECONDS` or `FLUSH_ROWS`; what that thread has not written yet
+is lost when the process is killed. While it cannot write, nothing is read.
+
+Every record carries a MAC under a key that follows from the root key, so that nobody else can write or change one;
+`chain` binds records to one another.
 """
 
 import atexit
+import hmac
 import logging
+import os
+import secrets
 import threading
 import time
-from collections.abc import Iterable
-from typing import Final, NamedTuple
+from collections.abc import Iterable, Sequence
+from functools import cache
+from hashlib import sha256
+from itertools import count
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+import orjson
 from django.db import close_old_connections, connections, transaction
-from django.db.models import QuerySet
 
-from keystore import activity, compiled
+from keystore import activity, compiled, conf, sealing
 from keystore.authn import Identity, Peer
 from keystore.models import AuditRecord
+from kmip.enums import ResultReason
+from kmip.errors import KMIPError
+
+if TYPE_CHECKING:
+    from django.db.models import QuerySet
 
 FLUSH_SECONDS: Final = 0.1
 FLUSH_ROWS: Final = 1000
+#: So many records wait at most for a database that does not take them.
+MAX_WAITING: Final = 100_000
+MAC_LENGTH: Final = 16
 
 logger = logging.getLogger(__name__)
 
@@ -39,10 +57,13 @@ class Entry(NamedTuple):
     result: str
     reason: str
     latency: int
-    namespace: str
+    namespace: str = "default"
+    detail: str = ""
 
 
-_INSERT = compiled.insert(AuditRecord, Entry._fields)
+#: The columns that a record's MAC is over, in their order.
+CONTENT: Final = (*Entry._fields, "nonce")
+_INSERT = compiled.insert(AuditRecord, (*CONTENT, "mac"))
 
 
 def entry(
@@ -55,31 +76,107 @@ def entry(
     result: str,
     reason: str,
     since: int,
+    detail: str = "",
 ) -> Entry:
     """A record of something that began `since` (nanoseconds of `time.time_ns`)."""
     now = time.time_ns()
+    if identity is not None:
+        user, method, fingerprint, namespace = (
+            identity.username, identity.method, identity.fingerprint, identity.namespace
+        )  # fmt: skip
+    else:
+        user, method, namespace = "", "", "default"
+        fingerprint = sha256(peer.certificate).hexdigest() if peer.certificate is not None else ""
     return Entry(
         now // 1000,
-        identity.username if identity else "",
-        identity.method if identity else "",
-        identity.fingerprint if identity else "",
-        peer.address,
+        user,
+        method,
+        fingerprint,
+        peer.address[:64],
         peer.transport,
         protocol,
         operation,
-        uid,
+        uid[:64],
         result,
         reason,
         min((now - since) // 1000, 2**31 - 1),
-        identity.namespace if identity else "",
+        namespace,
+        detail,
     )
+
+
+def note(
+    identity: Identity | None, peer: Peer, operation: str, *, uid: str = "", detail: str = "", reason: str = ""
+) -> None:
+    """Write a record of a login, or of a change of rights or configuration, in the caller's transaction; one with a
+    `reason` is of a failure."""
+    result = "Failure" if reason else "Success"
+    printable = "".join(c if c.isprintable() else "?" for c in detail)[:255]
+    write(
+        [
+            entry(
+                identity,
+                peer,
+                protocol="",
+                operation=operation,
+                uid=uid,
+                result=result,
+                reason=reason,
+                since=time.time_ns(),
+                detail=printable,
+            )
+        ]
+    )
+
+
+# Writing.
+
+
+class _Nonces:
+    """Numbers that no record had before: a random one of the process, and how many it has written."""
+
+    def __init__(self) -> None:
+        self.start()
+
+    def start(self) -> None:
+        """Begin anew, as a forked process has to."""
+        self._numbers = count(secrets.randbits(30) << 32)
+
+    def next(self) -> int:
+        """The next number."""
+        return next(self._numbers)
+
+
+_nonces = _Nonces()
+os.register_at_fork(after_in_child=_nonces.start)
+
+
+@cache
+def _key_of(sealer: sealing.Sealer) -> bytes:
+    return sealer.derive("audit")
+
+
+def key() -> bytes:
+    """The key of the MACs; raises `SealingError`."""
+    return _key_of(sealing.sealer())
+
+
+def mac(content: Sequence[Any], secret: bytes) -> bytes:
+    """The MAC of a record's content, in the order of `CONTENT`."""
+    return hmac.digest(secret, orjson.dumps(content), "sha256")[:MAC_LENGTH]
 
 
 def write(entries: Iterable[Entry]) -> None:
     """Write records in the caller's transaction."""
-    rows = list(entries)
-    _INSERT.run_many(rows)
-    activity.counter.add(rows)
+    secret = key()
+    entries = list(entries)
+    rows = []
+    for one in entries:
+        content = (*one, _nonces.next())
+        rows.append((*content, mac(content, secret)))
+    if rows:
+        _INSERT.run_many(rows)
+        activity.counter.add(entries)
 
 
 class Writer:
@@ -90,11 +187,25 @@ class Writer:
         self._wake = threading.Condition()
         self._thread: threading.Thread | None = None
         self._stopping = False
+        #: Whether the last attempt to write failed.
+        self.failing = False
+
+    def check(self) -> None:
+        """Raise `KMIPError` while records cannot be written: what is not recorded must not happen."""
+        if self.failing and conf.current().audit.mode == "batched":
+            raise KMIPError(ResultReason.GENERAL_FAILURE, "the server cannot record what it does")
 
     def add(self, entries: list[Entry]) -> None:
-        """Queue records; they are written within `FLUSH_SECONDS`."""
+        """Take records: written within `FLUSH_SECONDS`, or before this returns where the settings say so."""
+        if not entries:
+            return
+        if conf.current().audit.mode == "immediate":
+            with transaction.atomic():
+                write(entries)
+            return
         with self._wake:
-            self._entries += entries
+            if len(self._entries) < MAX_WAITING:
+                self._entries += entries
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="audit", daemon=True)
                 self._thread.start()
@@ -102,18 +213,18 @@ class Writer:
                 self._wake.notify()
 
     def flush(self) -> None:
-        """Write what is queued now, in the calling thread."""
+        """Write what is queued now, in the calling thread; what cannot be written stays queued."""
         with self._wake:
             entries, self._entries = self._entries, []
-        if entries:
-            try:
-                with transaction.atomic():
-                    write(entries)
-            except Exception:
-                # They wait for the next attempt, in their order.
-                with self._wake:
-                    self._entries[:0] = entries
-                raise
+        if not entries:
+            return
+        try:
+            with transaction.atomic():
+                write(entries)
+        except BaseException:
+            with self._wake:
+                self._entries = entries + self._entries
+            raise
 
     def stop(self) -> None:
         """Write what is queued and end the thread."""
@@ -131,8 +242,11 @@ class Writer:
             try:
                 close_old_connections()
                 self.flush()
+                self.failing = False
             except Exception:
-                logger.exception("audit records could not be written")
+                if not self.failing:
+                    logger.exception("audit records could not be written")
+                self.failing = True
             if stopping:
                 connections.close_all()
                 return
@@ -142,11 +256,14 @@ writer = Writer()
 atexit.register(writer.stop)
 
 
-def trail(uid: str, limit: int) -> list[AuditRecord]:
+# Reading.
+
+
+def trail(uid: str, limit: int) -> "list[AuditRecord]":
     """The last records of an object, newest first."""
     return records(AuditRecord.objects.filter(object=uid), limit)
 
 
-def records(chosen: "QuerySet[AuditRecord]", limit: int) -> list[AuditRecord]:
+def records(chosen: "QuerySet[AuditRecord]", limit: int) -> "list[AuditRecord]":
     """The newest of some records."""
     return list(chosen.order_by("-id")[:limit])

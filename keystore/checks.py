@@ -18,6 +18,8 @@ from keystore.conf import Config, ConfigError
 
 log = logging.getLogger(__name__)
 
+FILE_PROVIDER = "keystore.sealing.file_provider"
+
 
 def tls_settings(config: Config) -> None:
     """TLS is configured in full, in one way, or not at all."""
@@ -140,6 +142,22 @@ def startup(config: Config) -> None:
         check(config)
 
 
+def reloaded() -> Config:
+    """The configuration read again, for processes that serve already; what cannot change under them is refused."""
+    before, fresh = conf.current(), conf.read()
+    startup(fresh)
+    for key, had in (("tls.tls_p12_file", conf.has_tls), ("tls.clients_ca_cert_file", has_clients_ca)):
+        if had(before) != had(fresh):  # A listener must never go on with less than it began with.
+            raise fresh.error(key, "was added or removed", "restart the server instead of reloading it")
+    conf.use(fresh)
+    return fresh
+
+
+def has_clients_ca(config: Config) -> bool:
+    """Whether clients' certificates are asked for."""
+    return config.tls.clients_ca_cert_file is not None
+
+
 def wants_kmip(config: Config) -> bool:
     """Whether the KMIP listener is to be started along with the rest."""
     start = config.socket_server.socket_server_start
@@ -164,12 +182,17 @@ def database(config: Config, *, migrate: bool) -> None:
 
 
 def root_key(config: Config) -> None:
-    """The root key is there, and is the one that this database was sealed under."""
+    """The root key is there, and is the one that this database was sealed under; or its shares have yet to come."""
     try:
-        sealing.sealer()
+        sealing.sealer().check()
+    except sealing.Sealed:
+        sealing.set_sealed(True)
     except sealing.SealingError as exc:
         remedy = "restore the root key, or make one for a new database with manage.py initrootkey"
-        raise config.error("sealing.root_key_file", str(exc), remedy) from exc
+        key = "sealing.root_key_file" if config.sealing.provider == FILE_PROVIDER else "sealing.provider"
+        raise config.error(key, str(exc), remedy) from exc
+    except DatabaseError as exc:
+        raise config.error("db.database_url", f"the database cannot be used: {exc}", "make it writable") from exc
     finally:
         connection.close()
 

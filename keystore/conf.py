@@ -168,6 +168,23 @@ class Sealing:
     provider: str = setting("keystore.sealing.file_provider", "Dotted path of what provides the root key.")
     root_key: str | None = setting(None, "Root key in hexadecimal, for the environment provider.", secret=True)
     root_key_file: Path = setting(Path("var/root.key"), "File of the root key, readable by its owner only.")
+    pkcs11_module: Path | None = setting(None, "PKCS#11 library of the token that holds the root key, or keys.")
+    pkcs11_token: str | None = setting(None, "Label of the token.")
+    pkcs11_pin: str | None = setting(None, "PIN of the token's user.", secret=True)
+    pkcs11_pin_file: Path | None = setting(None, "File that holds the PIN.")
+    pkcs11_key: str = setting("kms-root-key", "Label of the root key in the token, an AES key of 256 bits.")
+    unseal_socket: Path = setting(
+        Path("var/unseal.sock"), "Unix socket on which a server that starts sealed takes shares of its root key."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Lifecycle:
+    """What becomes of objects."""
+
+    destroy_delay: float = setting(
+        0.0, "Seconds for which an administrator can restore what was destroyed; 0 erases it at once.", minimum=0
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +221,20 @@ class Access:
         "client", "Role of users that have none, nor by a group or certificate; empty for none."
     )
     get_implies_use: bool = setting(False, "A right to get a key also allows encrypting, signing and the like.")
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """The record of what was done."""
+
+    mode: Literal["batched", "immediate"] = setting(
+        "batched", "Records of reads and of cryptography: within 100 ms, or before the answer. Changes: always before."
+    )
+    checkpoint_interval: float = setting(1.0, "Seconds between checkpoints of the audit records.", minimum=0.05)
+    checkpoint_file: Path | None = setting(
+        Path("var/audit-checkpoints.jsonl"), "File to which checkpoints are written too, outside the database."
+    )
+    checkpoint_syslog: str | None = setting(None, "Where checkpoints go by syslog: /dev/log, or host:port for UDP.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,8 +289,10 @@ class Config:
     socket_server: SocketServer
     db: Db
     sealing: Sealing
+    lifecycle: Lifecycle
     auth: Auth
     access: Access
+    audit: Audit
     pki: Pki
     crypto: Crypto
     logging: Logging
@@ -600,11 +633,16 @@ def use_flags(argv: Sequence[str]) -> list[str]:
 
 def current() -> Config:
     """The configuration of this process."""
-    return _current if _current is not None else reload()
+    return _current if _current is not None else use(read())
 
 
-def reload() -> Config:
-    """Read every layer again; on an error the configuration stays as it was."""
+def read() -> Config:
+    """Merge every layer as it is now, without using the result yet."""
+    return load(_flags, os.environ)
+
+
+def use(config: Config) -> Config:
+    """Make this the configuration of the process."""
     global _current
-    _current = load(_flags, os.environ)
-    return _current
+    _current = config
+    return config

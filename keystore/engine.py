@@ -12,7 +12,7 @@ from typing import Any, Final
 import orjson
 from django.db import DatabaseError, transaction
 
-from keystore import audit, authn, operations, policy
+from keystore import audit, authn, operations, policy, sealing
 from keystore.authn import Identity, Peer
 from keystore.call import HANDLERS, Batch, Call, Handler
 from keystore.grouping import groups
@@ -57,6 +57,12 @@ SYNCHRONOUS: Final = frozenset(
 )
 #: What a client is told of a fault of ours.
 FAULT: Final = "the server could not carry out the request"
+#: What everybody is told while the root key has yet to come.
+SEALED: Final = "the server is sealed: shares of its root key must be given first"
+#: What a client is told when the database refuses: full, read-only, away. The log says which.
+UNAVAILABLE: Final = "the database could not be used, and nothing is acknowledged"
+#: What a client is told while a token that holds keys is away.
+AWAY: Final = "what holds the keys cannot be reached now; try again"
 
 operations.load()
 
@@ -153,8 +159,21 @@ def handle_http(data: bytes, peer: Peer) -> tuple[int, str, bytes]:
 
 
 def _execute(run: _Run, item: RequestBatchItem, payload: Struct) -> Struct:
-    run.identity = authn.identify(run.peer)
-    responses = _carry_out(run, [item], payloads=[payload], failures=True)
+    if sealing.is_sealed():
+        raise KMIPError(ResultReason.GENERAL_FAILURE, SEALED)
+    try:
+        run.identity = authn.identify(run.peer)
+    except KMIPError as exc:
+        audit_entry(run, item.operation, exc.reason)
+        run.reads += run.changes
+        _record_reads(run)
+        raise
+    except DatabaseError as exc:
+        raise _unavailable(exc) from exc
+    try:
+        responses = _carry_out(run, [item], payloads=[payload], failures=True)
+    except DatabaseError as exc:
+        raise _unavailable(exc) from exc
     response = responses[0].response_payload
     if responses[0].result_status != ResultStatus.SUCCESS:
         reason = responses[0].result_reason or ResultReason.GENERAL_FAILURE
@@ -162,6 +181,12 @@ def _execute(run: _Run, item: RequestBatchItem, payload: Struct) -> Struct:
         raise KMIPError(reason, message, status=responses[0].result_status)
     assert isinstance(response, Struct)
     return response
+
+
+def _unavailable(exc: DatabaseError) -> KMIPError:
+    """What a client is told of a database that is full, read-only or away; the log has the rest."""
+    logger.error("the database failed: %s", exc)
+    return KMIPError(ResultReason.GENERAL_FAILURE, UNAVAILABLE)
 
 
 # A message.
@@ -172,6 +197,9 @@ def _answer(run: _Run, message: RequestMessage) -> list[ResponseBatchItem]:
     asked = header.protocol_version
     run.version, exact = nearest(asked.protocol_version_major, asked.protocol_version_minor)
     items = message.batch_item
+    if sealing.is_sealed():
+        failure = KMIPError(ResultReason.GENERAL_FAILURE, SEALED)
+        return [_failure(run, items[0] if len(items) == 1 else None, failure)]
     try:
         if not exact:
             raise KMIPError(
@@ -190,8 +218,10 @@ def _answer(run: _Run, message: RequestMessage) -> list[ResponseBatchItem]:
         responses = _carry_out(run, items)
     except KMIPError as exc:
         audit_entry(run, None, exc.reason)
-        audit.writer.add(run.reads)
+        _record_reads(run)
         return [_failure(run, items[0] if len(items) == 1 else None, exc)]
+    except DatabaseError as exc:
+        return [_failure(run, items[0] if len(items) == 1 else None, _unavailable(exc))]
     except Exception:
         logger.exception("a message could not be answered")
         failure = KMIPError(ResultReason.GENERAL_FAILURE, FAULT)
@@ -208,9 +238,12 @@ def _carry_out(
     """
     changing = any(item.operation in HANDLERS and HANDLERS[item.operation].changes for item in items)
     if not changing:
-        responses = _items(run, items, payloads, failures, savepoints=False)
-        _check_size(run, responses)
-        audit.writer.add(run.reads)
+        audit.writer.check()
+        try:
+            responses = _items(run, items, payloads, failures, savepoints=False)
+            _check_size(run, responses)
+        finally:
+            _record_reads(run)
         return responses
     _prepare(run, items, payloads)
     for attempt in range(ATTEMPTS):
@@ -220,9 +253,15 @@ def _carry_out(
             if attempt + 1 < ATTEMPTS:
                 continue
             raise
-        audit.writer.add(run.reads)
+        _record_reads(run)
         return responses
     raise AssertionError("unreachable")
+
+
+def _record_reads(run: _Run) -> None:
+    """Hand over the records of what changed nothing."""
+    entries, run.reads = run.reads, []
+    audit.writer.add(entries)
 
 
 def _change(
@@ -340,7 +379,8 @@ def _items(
             raise
         except SealingError as exc:
             logger.error("sealing: %s", exc)
-            error = KMIPError(ResultReason.GENERAL_FAILURE, FAULT)
+            away = isinstance(exc, sealing.Unavailable)
+            error = KMIPError(ResultReason.GENERAL_FAILURE, AWAY if away else FAULT)
             reason, response = error.reason, _failure(run, item, error)
         except Exception:
             logger.exception("operation %s failed", item.operation)

@@ -115,6 +115,12 @@ class AuditRecord(models.Model):
     # Microseconds.
     latency = models.IntegerField(default=0)
     namespace = models.CharField(max_length=64, default="default")
+    # What a change of rights or configuration was about.
+    detail = models.CharField(max_length=255, blank=True)
+    # Tells records apart that are otherwise alike: a number of the process and one within it.
+    nonce = models.BigIntegerField(default=0)
+    # Over all of the above but the id, under a key that follows from the root key.
+    mac = models.BinaryField(default=bytes)
 
     class Meta:
         indexes = [
@@ -125,6 +131,43 @@ class AuditRecord(models.Model):
 
     def __str__(self) -> str:
         return f"{self.operation} {self.object} {self.result}"
+
+
+class AuditCheckpoint(models.Model):
+    """A run of audit records, bound together and to the checkpoint before; `chain` says how."""
+
+    number = models.BigIntegerField(primary_key=True)
+    # Microseconds since 1970.
+    time = models.BigIntegerField()
+    # The range of identifiers that the checkpoint is about; those in it that were missing, and late ones before it.
+    first = models.BigIntegerField()
+    last = models.BigIntegerField()
+    gaps = models.JSONField(default=list)
+    late = models.JSONField(default=list)
+    # A digest for each record, one after another; empty once the records are pruned.
+    leaves = models.BinaryField(default=bytes)
+    digest = models.BinaryField()
+    previous = models.BinaryField()
+    mac = models.BinaryField()
+    # Over the number, once the records and everything before are pruned.
+    pruned = models.BinaryField(null=True)
+
+    class Meta:
+        indexes = [models.Index(fields=["time"], name="checkpoint_time")]
+
+    def __str__(self) -> str:
+        return f"checkpoint {self.number}"
+
+
+class AuditHead(models.Model):
+    """The number of the last checkpoint: one row, which is also what those who make checkpoints wait for."""
+
+    id = models.IntegerField(primary_key=True)
+    number = models.BigIntegerField()
+    mac = models.BinaryField()
+
+    def __str__(self) -> str:
+        return f"head {self.number}"
 
 
 class Namespace(models.Model):
@@ -227,7 +270,7 @@ class Grant(models.Model):
     principal = models.CharField(max_length=300)
     # Bit n stands for the operation with the number n.
     operations = models.BigIntegerField()
-    # Seconds since 1970; 0 for never, because null values would not collide.
+    # Microseconds since 1970; 0 for never, because null values would not collide.
     expires = models.BigIntegerField(default=0)
 
     class Meta:
@@ -492,6 +535,45 @@ class PkiState(models.Model):
 
     def __str__(self) -> str:
         return str(self.generation)
+
+
+class WithheldObject(models.Model):
+    """An object that was destroyed but can be restored until its time is over; nothing but a restoration reads it."""
+
+    # The primary key that the object's row has or had.
+    key = models.CharField(max_length=160, primary_key=True)
+    namespace = models.CharField(max_length=64)
+    # For people: who destroyed what, and until when it can be restored; seconds since 1970.
+    owner = models.CharField(max_length=255)
+    object_type = models.IntegerField()
+    destroyed_by = models.CharField(max_length=255)
+    destroyed = models.BigIntegerField()
+    purge = models.BigIntegerField()
+    # Attributes and material, sealed.
+    content = models.BinaryField()
+
+    class Meta:
+        indexes = [
+            models.Index(fields=["namespace", "destroyed"], name="withheld_namespace"),
+            models.Index(fields=["purge"], name="withheld_purge"),
+        ]
+
+    def __str__(self) -> str:
+        return f"withheld {self.key}"
+
+
+class RootKey(models.Model):
+    """What tells the root key of this database from others: one row."""
+
+    id = models.IntegerField(primary_key=True)
+    # Random, in hexadecimal; another root key gets another one.
+    name = models.CharField(max_length=16)
+    # The name, wrapped by the root key.
+    check_value = models.BinaryField()
+    created = models.BigIntegerField()
+
+    def __str__(self) -> str:
+        return f"root key {self.name}"
 
 
 class Activity(models.Model):

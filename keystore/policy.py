@@ -64,6 +64,13 @@ def may(identity: Identity, operation: Operation, managed: Managed) -> bool:
     return bool(rights(identity, managed) >> operation & 1)
 
 
+def decides(identity: Identity, managed: Managed) -> bool:
+    """Whether the identity may give others rights on the object: its owner, and an administrator of its namespace."""
+    if managed.namespace != identity.namespace:
+        return False
+    return managed.owner == identity.username or identity.administers
+
+
 def visible(identity: Identity) -> QuerySet[ManagedObject]:
     """The objects that exist for an identity, newest first."""
     return identity.confine(_visible(identity))  # type: ignore[no-any-return]

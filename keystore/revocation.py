@@ -8,7 +8,6 @@ import hashlib
 import logging
 import os
 import re
-import time
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Final
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from keystore import supervisor
 from keystore.conf import Config, current
 
 log = logging.getLogger(__name__)
@@ -133,14 +133,20 @@ def refresh(config: Config, authorities: Sequence[x509.Certificate]) -> bool:
     return well
 
 
-def keep_fetching(config: Config, authorities: Sequence[x509.Certificate]) -> None:
-    """Fetch the lists for ever, at the interval of the settings, sooner after a failure."""
-    from keystore import supervisor
+def _step() -> float:
+    """Fetch the lists, as a child does again and again, sooner after a failure."""
+    from keystore import tls
 
-    supervisor.report_ready()
-    while True:
-        interval = config.tls.clients_crl_interval
-        end = time.monotonic() + (interval if refresh(config, authorities) else min(RETRY, interval))
-        while time.monotonic() < end:
-            supervisor.pulse.beat()
-            time.sleep(min(1.0, max(0.0, end - time.monotonic())))
+    config = current()
+    interval = config.tls.clients_crl_interval
+    return interval if refresh(config, tls.client_authorities(config)) else min(RETRY, interval)
+
+
+def children(config: Config) -> list[supervisor.Child]:
+    """The process that fetches lists, where there are URLs. The first fetch comes before anything listens."""
+    from keystore import tls
+
+    if not config.tls.clients_crl_urls:
+        return []
+    refresh(config, tls.client_authorities(config))
+    return [supervisor.Child("revocation", lambda: supervisor.repeat(_step))]

@@ -4,11 +4,18 @@ A root key, which a provider holds outside the database, wraps sealing keys that
 material is sealed with AES-256-GCM under a key derived from a sealing key for that object alone, with the object's
 identifier and row version as associated data, so that material cannot be moved to another row or taken back to an
 older one. A blob begins with a format byte and the number of its sealing key.
+
+A key check value in the database tells a root key that is not this database's. Another process may add a sealing key,
+or replace the root key, at any time: readers load a key whose number they do not know, writers look every
+`ACTIVE_SECONDS` which key is the one to use.
 """
 
+import hmac
+import logging
 import os
 import stat
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from struct import Struct
@@ -30,10 +37,33 @@ _HEAD = Struct(">BI")
 #: What a sealing key seals: objects in use, and objects in archival storage.
 MATERIAL: Final = "material"
 ARCHIVE: Final = "archive"
+PURPOSES: Final = (MATERIAL, ARCHIVE)
+#: The number of the key that seals nothing: other keys are derived from it. Databases count upwards from 1.
+DERIVATION_KEY: Final = -1
+#: Seconds for which a process goes on sealing under a key that another process has replaced.
+ACTIVE_SECONDS: Final = 5.0
+#: What wrapped keys are for, as the root key's associated data.
+SEALING_KEY: Final = b"sealing key"
+ROOT_CHECK: Final = b"root key check"
+NAME_LENGTH: Final = 8
+
+log = logging.getLogger(__name__)
 
 
 class SealingError(Exception):
     """Material that cannot be sealed or opened, or a root key that is not this database's."""
+
+
+class Sealed(SealingError):
+    """The root key is not there yet: shares of it must be given first."""
+
+
+class WrongRootKey(SealingError):
+    """The root key is not the one that this database was sealed under."""
+
+
+class Unavailable(SealingError):
+    """What holds keys cannot be reached now; later it may."""
 
 
 class Provider(Protocol):
@@ -43,7 +73,7 @@ class Provider(Protocol):
         """Seal a sealing key."""
 
     def unwrap(self, wrapped: bytes, context: bytes) -> bytes:
-        """Open a sealing key; raises `SealingError` where it was sealed under another root key."""
+        """Open a sealing key; raises `WrongRootKey` where it was sealed under another root key."""
 
 
 class LocalProvider:
@@ -60,11 +90,31 @@ class LocalProvider:
         return nonce + self._aead.encrypt(nonce, key, context)
 
     def unwrap(self, wrapped: bytes, context: bytes) -> bytes:
-        """Open a sealing key; raises `SealingError` where it was sealed under another root key."""
+        """Open a sealing key; raises `WrongRootKey` where it was sealed under another root key."""
         try:
             return self._aead.decrypt(wrapped[:NONCE_LENGTH], wrapped[NONCE_LENGTH:], context)
-        except InvalidTag as exc:
-            raise SealingError("the root key is not the one that this database was sealed under") from exc
+        except (InvalidTag, ValueError) as exc:
+            raise WrongRootKey(WRONG) from exc
+
+    def settled(self) -> None:
+        """Take note that this is the database's root key."""
+
+
+class StagedProvider(LocalProvider):
+    """The root key of a rotation that was cut short after the database had taken it."""
+
+    def __init__(self, root: bytes, staged: Path, path: Path) -> None:
+        super().__init__(root)
+        self._staged, self._path = staged, path
+
+    def settled(self) -> None:
+        """Finish the rotation: the staged file becomes the file of the root key."""
+        if self._staged.exists():
+            self._staged.replace(self._path)
+            log.warning("%s now holds the root key that an interrupted rotation had staged", self._path)
+
+
+WRONG: Final = "the root key is not the one that this database was sealed under"
 
 
 def create_root_key(path: Path) -> None:
@@ -78,11 +128,36 @@ def create_root_key(path: Path) -> None:
         file.write(os.urandom(KEY_LENGTH).hex() + "\n")
         file.flush()
         os.fsync(file.fileno())
+    sync_folder(path)
+
+
+def sync_folder(path: Path) -> None:
+    """Let the name of a file outlive a power failure."""
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def staged_path(path: Path) -> Path:
+    """Where a rotation puts the next root key, until the database has taken it."""
+    return path.with_name(path.name + ".new")
 
 
 def file_provider(options: Any) -> Provider:
     """The root key in the file `sealing.root_key_file`, which nobody but its owner may read."""
+    return LocalProvider(read_root_key(Path(options.root_key_file)))
+
+
+def _staged_file(options: Any) -> Provider | None:
     path = Path(options.root_key_file)
+    staged = staged_path(path)
+    return StagedProvider(read_root_key(staged), staged, path) if staged.exists() else None
+
+
+def read_root_key(path: Path) -> bytes:
+    """The root key in a file, which nobody but its owner may read."""
     try:
         with path.open() as file:
             mode = os.fstat(file.fileno()).st_mode
@@ -91,7 +166,7 @@ def file_provider(options: Any) -> Provider:
         raise SealingError(f"cannot read the root key file {path}: {exc.strerror}") from exc
     if stat.S_IMODE(mode) & 0o077:
         raise SealingError(f"the root key file {path} can be read by others: chmod 600 {path}")
-    return LocalProvider(_from_hex(text, str(path)))
+    return _from_hex(text, str(path))
 
 
 def environment_provider(options: Any) -> Provider:
@@ -111,22 +186,39 @@ def _from_hex(text: str, source: str) -> bytes:
     return root
 
 
+#: Where a provider's next root key is found, when a rotation was cut short.
+STAGED: Final[dict[str, Callable[[Any], Provider | None]]] = {"keystore.sealing.file_provider": _staged_file}
+
+
+def providers(options: Any) -> list[Provider]:
+    """The root keys that may be the database's, the likeliest first; raises `SealingError`."""
+    first: Provider = import_string(options.provider)(options)
+    staged = STAGED.get(options.provider)
+    second = staged(options) if staged is not None else None
+    return [first] if second is None else [first, second]
+
+
 class Sealer:
     """Seals and opens material with the sealing keys of this database."""
 
-    def __init__(self, provider: Provider) -> None:
-        self._provider = provider
+    def __init__(self, find: Callable[[], list[Provider]]) -> None:
+        self._find = find
+        self._provider: Provider | None = None
+        self._root_name = b""
         self._keys: dict[int, bytes] = {}
+        self._wrapped: dict[int, bytes] = {}
+        self._purposes: dict[int, str] = {}
         self._aeads: dict[tuple[int, str], AESGCM] = {}
         self._active: dict[str, int] = {}
-        self._lock = threading.Lock()
+        #: When `_active` was read; 0 where a transaction that is not over made the key, and may take it back.
+        self._read = 0.0
+        self._lock = threading.RLock()
 
     def seal(self, material: bytes, uid: str, version: int, *, purpose: str = MATERIAL) -> bytes:
         """The blob for an object's row at a version, under the key of a purpose."""
-        number = self._active.get(purpose)
-        if number is None:
+        if time.monotonic() - self._read > ACTIVE_SECONDS or purpose not in self._active:
             self._load(purpose)
-            number = self._active[purpose]
+        number = self._active[purpose]
         aead = self._object_key(number, uid)
         nonce = os.urandom(NONCE_LENGTH)
         return _HEAD.pack(FORMAT, number) + nonce + aead.encrypt(nonce, material, _bound(uid, version))
@@ -144,21 +236,96 @@ class Sealer:
             return self._object_key(number, uid).decrypt(
                 bytes(blob[_HEAD.size : start]), bytes(blob[start:]), _bound(uid, version)
             )
-        except InvalidTag as exc:
+        except (InvalidTag, ValueError) as exc:
             raise SealingError(f"the material of {uid} does not belong to this row") from exc
+
+    def derive(self, label: str) -> bytes:
+        """A key of 32 bytes for another purpose: it follows from a key that the root key wraps and that never changes,
+        so it is the same on every node, and stays so when sealing keys or the root key are replaced."""
+        key = self._keys.get(DERIVATION_KEY) if self._read else None
+        if key is None:
+            self._load()
+            if DERIVATION_KEY not in self._purposes:
+                from keystore import store
+
+                store.add_derivation_key(self.wrap(os.urandom(KEY_LENGTH), SEALING_KEY), DERIVATION_KEY)
+                self._load()
+            key = self._keys[DERIVATION_KEY]
+        return HKDFExpand(SHA256(), KEY_LENGTH, b"derived:" + label.encode()).derive(key)
+
+    def purpose_of(self, number: int) -> str:
+        """What a sealing key seals."""
+        if number not in self._purposes:
+            self._load()
+        return self._purposes[number]
+
+    def active(self, purpose: str) -> int:
+        """The number of the key that seals for a purpose, read afresh."""
+        self._load(purpose)
+        return self._active[purpose]
+
+    def add_key(self, purpose: str) -> int:
+        """Make a new sealing key, which all processes use for new material within `ACTIVE_SECONDS`; its number."""
+        from keystore import store
+
+        with self._lock:
+            number = store.add_sealing_key(self.wrap(os.urandom(KEY_LENGTH), SEALING_KEY), purpose)
+            self._load(purpose)
+        return number
+
+    def wrap(self, key: bytes, context: bytes) -> bytes:
+        """A key sealed by the root key itself."""
+        return self.provider.wrap(key, context)
+
+    def unwrap(self, wrapped: bytes, context: bytes) -> bytes:
+        """A key that the root key itself sealed; raises `WrongRootKey`."""
+        return self.provider.unwrap(wrapped, context)
+
+    @property
+    def provider(self) -> Provider:
+        """What holds the database's root key; raises `WrongRootKey` where none of the configured ones is."""
+        with self._lock:
+            return self._provider or self._choose()
+
+    @property
+    def root_name(self) -> str:
+        """What the database calls its root key; another one gets another name."""
+        _ = self.provider
+        return self._root_name.hex()
 
     def check(self) -> None:
         """Open the sealing keys, making the first ones in a new database; raises `SealingError`."""
-        for purpose in (MATERIAL, ARCHIVE):
+        for purpose in PURPOSES:
             self._load(purpose)
+        self.derive("check")
 
     def forget(self) -> None:
         """Drop every key from memory."""
         with self._lock:
-            self._keys.clear()
-            self._aeads.clear()
-            self._active = {}
+            for held in (self._keys, self._wrapped, self._purposes, self._aeads, self._active):
+                held.clear()
+            self._provider, self._read = None, 0.0
         _forgotten()
+
+    def _choose(self) -> Provider:
+        """Find the root key that fits the key check value, which a new database gets now."""
+        from keystore import store
+
+        found = self._find()
+        row = store.root_key()
+        if row is None:
+            if store.has_sealed():
+                raise SealingError("the database holds sealed objects, but no key check value: restore a backup")
+            name = os.urandom(NAME_LENGTH)
+            row = store.add_root_key(name, found[0].wrap(name, ROOT_CHECK))
+        name, check = row
+        for provider in found:
+            if fits(provider, name, check):
+                if isinstance(provider, LocalProvider):
+                    provider.settled()
+                self._provider, self._root_name = provider, name
+                return provider
+        raise WrongRootKey(WRONG)
 
     def _object_key(self, number: int, uid: str) -> AESGCM:
         key = self._keys.get(number)
@@ -176,18 +343,61 @@ class Sealer:
         return aead
 
     def _load(self, purpose: str = MATERIAL) -> None:
-        """Read the keys, and make one for the purpose where there is none."""
+        """Read the keys that are new or wrapped anew, and make one for the purpose where there is none."""
         from keystore import store
 
         with self._lock:
+            made = False
             rows = store.sealing_keys()
             if not any(row.active and row.purpose == purpose for row in rows):
-                key = os.urandom(KEY_LENGTH)
-                store.add_sealing_key(self._provider.wrap(key, b"sealing key"), purpose)
-                rows = store.sealing_keys()
-            self._keys = {row.number: self._provider.unwrap(row.wrapped, b"sealing key") for row in rows}
+                store.add_sealing_key(self.provider.wrap(os.urandom(KEY_LENGTH), SEALING_KEY), purpose)
+                rows, made = store.sealing_keys(), True
+            for row in rows:
+                if self._wrapped.get(row.number) != row.wrapped:
+                    self._take(row.number, row.wrapped)
+            self._purposes = {row.number: row.purpose for row in rows}
             # The newest of each purpose, as rows come in order.
             self._active = {row.purpose: row.number for row in rows if row.active}
+            if made or self._read == 0.0:
+                # What is made in a transaction may yet vanish with it.
+                self._read = 0.0 if store.in_transaction() else time.monotonic()
+            else:
+                self._read = time.monotonic()
+
+    def _take(self, number: int, wrapped: bytes) -> None:
+        """Open a sealing key and keep it."""
+        try:
+            key = self.provider.unwrap(wrapped, SEALING_KEY)
+        except WrongRootKey:
+            # The root key was replaced while this process ran.
+            self._provider = None
+            try:
+                key = self.provider.unwrap(wrapped, SEALING_KEY)
+            except SealingError:
+                if number not in self._keys:
+                    raise
+                log.error("the root key was replaced, but not in this node's configuration: it will not start again")
+                self._wrapped[number] = wrapped
+                return
+        if self._keys.get(number, key) != key:
+            self._aeads.clear()
+        self._keys[number], self._wrapped[number] = key, wrapped
+
+
+def fits(provider: Provider, name: bytes, check: bytes) -> bool:
+    """Whether a root key is the one that a key check value was made with."""
+    try:
+        return hmac.compare_digest(provider.unwrap(check, ROOT_CHECK), name)
+    except WrongRootKey:
+        return False
+
+
+def number_of(blob: bytes) -> int:
+    """The number of the sealing key of a blob, of which the head is enough."""
+    return int(_HEAD.unpack_from(blob)[1])
+
+
+HEAD_LENGTH: Final = _HEAD.size
 
 
 def _bound(uid: str, version: int) -> bytes:
@@ -220,8 +430,24 @@ def sealer() -> Sealer:
                 from keystore import conf
 
                 options = conf.current().sealing
-                _sealer = Sealer(import_string(options.provider)(options))
+                # Made now as well, so that what is wrong with it is known before a database is asked.
+                providers(options)
+                _sealer = Sealer(lambda: providers(conf.current().sealing))
     return _sealer
+
+
+_sealed = False
+
+
+def is_sealed() -> bool:
+    """Whether this process waits for its root key, and so can do nothing."""
+    return _sealed
+
+
+def set_sealed(sealed: bool) -> None:
+    """Note for this process, and those it forks, whether the root key has yet to come."""
+    global _sealed
+    _sealed = sealed
 
 
 def reset() -> None:

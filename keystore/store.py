@@ -15,12 +15,12 @@ from typing import Any, Final, NamedTuple, Protocol
 
 import orjson
 from django.db import IntegrityError, connection, transaction
-from django.db.models import Aggregate, BigIntegerField, Case, F, Func, OuterRef, Q, QuerySet, Subquery, Value, When
+from django.db.models import Aggregate, BigIntegerField, Case, F, OuterRef, Q, QuerySet, Subquery, Value, When
 
-from keystore import compiled, sealing, states
+from keystore import clock, compiled, sealing, states
 from keystore.grouping import groups
 from keystore.kept import Kept
-from keystore.models import Grant, ManagedObject, ObjectIndex, SealingKey
+from keystore.models import Grant, ManagedObject, ObjectIndex, RootKey, SealingKey
 from kmip.attributes import BY_TAG, Attributes, Key, Row
 from kmip.enums import (
     CryptographicAlgorithm,
@@ -233,24 +233,9 @@ class _Together(Aggregate):
         return super().as_sql(compiler, connection, function="GROUP_CONCAT", **context)
 
 
-class DatabaseSeconds(Func):
-    """Seconds since 1970 by the database's clock: nodes may differ about the time."""
-
-    output_field = BigIntegerField()
-
-    def as_sqlite(self, compiler: Any, connection: Any, **context: Any) -> Any:
-        return "CAST((julianday('now') - 2440587.5) * 86400 AS INTEGER)", []
-
-    def as_postgresql(self, compiler: Any, connection: Any, **context: Any) -> Any:
-        return "CAST(EXTRACT(EPOCH FROM STATEMENT_TIMESTAMP()) AS BIGINT)", []
-
-    def as_mysql(self, compiler: Any, connection: Any, **context: Any) -> Any:
-        return "UNIX_TIMESTAMP()", []
-
-
 def granted_to(principals: Sequence[str]) -> QuerySet[Grant]:
     """The grants that hold now for any of these."""
-    return Grant.objects.filter(Q(expires=0) | Q(expires__gt=DatabaseSeconds()), principal__in=principals)
+    return Grant.objects.filter(Q(expires=0) | Q(expires__gt=clock.Now()), principal__in=principals)
 
 
 def _with_rights(count: int) -> QuerySet[ManagedObject]:
@@ -376,6 +361,17 @@ def _managed(row: Sequence[Any], now: int) -> Managed:
     if next_change is not None and next_change <= now:
         states.settle(managed.attributes, now)
     return managed
+
+
+def at(key: str, now: int) -> Managed | None:
+    """The object whose row has this key, locked, whoever asks; transitions due by `now` applied."""
+    row = ManagedObject.objects.select_for_update().filter(uid=key).values_list(*FIELDS).first()
+    return None if row is None else _managed(row, now)
+
+
+def withheld_label(key: str) -> str:
+    """What the sealed content of an object that is kept aside is bound to."""
+    return f"withheld{SEPARATOR}{key}"
 
 
 def fetch_all(objects: QuerySet[ManagedObject], now: int) -> list[Managed]:
@@ -840,9 +836,44 @@ def sealing_keys() -> list[SealingRow]:
     ]
 
 
-def add_sealing_key(wrapped: bytes, purpose: str) -> None:
-    """Keep a new sealing key."""
-    SealingKey.objects.create(wrapped=wrapped, purpose=purpose, created=int(time.time()))
+def add_sealing_key(wrapped: bytes, purpose: str) -> int:
+    """Keep a new sealing key, which replaces those before it for new material; its number."""
+    key = SealingKey.objects.create(wrapped=wrapped, purpose=purpose, created=int(time.time()))
+    SealingKey.objects.filter(purpose=purpose, id__lt=key.id, active=True).update(active=False)
+    return int(key.id)
+
+
+def root_key() -> tuple[bytes, bytes] | None:
+    """Name and key check value of the root key; None in a new database."""
+    row = RootKey.objects.filter(id=1).values_list("name", "check_value").first()
+    return None if row is None else (bytes.fromhex(row[0]), bytes(row[1]))
+
+
+def add_root_key(name: bytes, check_value: bytes) -> tuple[bytes, bytes]:
+    """Keep name and key check value of a new database's root key; those of another process if it came first."""
+    with suppress(IntegrityError), transaction.atomic():
+        RootKey.objects.create(id=1, name=name.hex(), check_value=check_value, created=int(time.time()))
+    found = root_key()
+    assert found is not None
+    return found
+
+
+def has_sealed() -> bool:
+    """Whether there is anything that a sealing key was needed for."""
+    return SealingKey.objects.exists() or ManagedObject.objects.filter(material__isnull=False).exists()
+
+
+def in_transaction() -> bool:
+    """Whether what is written now may yet be taken back."""
+    return bool(connection.in_atomic_block)
+
+
+def add_derivation_key(wrapped: bytes, number: int) -> None:
+    """Keep the key that others are derived from, unless another process was quicker."""
+    SealingKey.objects.get_or_create(
+        id=number,
+        defaults={"purpose": "derivation", "wrapped": wrapped, "created": int(time.time()), "active": False},
+    )
 
 
 #: So many granted objects are listed in the query itself, which lets every database use its indexes for each half.

@@ -37,6 +37,8 @@ class Child:
 
     name: str
     run: Callable[[], None]
+    #: Whether it also runs while the server is sealed, to say so.
+    sealed: bool = False
 
 
 class Pulse:
@@ -70,6 +72,31 @@ class Pulse:
 
 
 pulse = Pulse()
+
+
+def repeat(step: Callable[[], float]) -> NoReturn:
+    """Be a child that does one thing again and again; each step says how many seconds later the next is due."""
+
+    from keystore import checks
+
+    def reload(*_: object) -> None:
+        try:
+            checks.reloaded()
+        except ConfigError as error:
+            log.error("configuration not reloaded: %s", error)
+
+    signal.signal(signal.SIGHUP, reload)
+    report_ready()
+    while True:
+        end = time.monotonic() + step()
+        while True:
+            pulse.beat()
+            left = end - time.monotonic()
+            if left <= 0:
+                break
+            time.sleep(min(1.0, left))
+
+
 _sockets: dict[str, socket.socket] = {}
 _ready_fd = -1
 
@@ -138,12 +165,20 @@ class Slot:
 
 
 class Supervisor:
-    """Runs children until a signal ends it."""
+    """Runs children until a signal ends it, or until `until` says that something else has."""
 
-    def __init__(self, children: Iterable[Child], *, grace: float, announce: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        children: Iterable[Child],
+        *,
+        grace: float,
+        announce: Callable[[], None],
+        until: Callable[[], bool] = lambda: False,
+    ) -> None:
         self.slots = [Slot(child, number) for number, child in enumerate(children)]
         self.grace, self.announce = grace, announce
         self.status = 0
+        self.until, self.reached = until, False
         pulse.begin([slot.child.name for slot in self.slots])
 
     def run(self) -> int:
@@ -169,6 +204,9 @@ class Supervisor:
                 return
             if number == signal.SIGHUP:
                 self._pass_on(signal.SIGHUP)
+            if self.until():
+                self.reached = True
+                return
             if not self._reap():
                 return
             for slot in self.slots:

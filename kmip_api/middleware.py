@@ -5,6 +5,7 @@ from collections.abc import Callable
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 
+from keystore import engine, sealing
 from kmip_api import views
 
 Handler = Callable[[HttpRequest], HttpResponseBase]
@@ -25,6 +26,21 @@ CONTENT_SECURITY_POLICY = "; ".join(
         "frame-ancestors 'none'",
     )
 )
+
+
+#: What a sealed server answers: whether it is alive.
+SEALED_PATHS = frozenset({"/health"})
+
+
+def sealed_first(get_response: Handler) -> Handler:
+    """While the server waits for its root key, refuse everything but the question how it is."""
+
+    def middleware(request: HttpRequest) -> HttpResponseBase:
+        if sealing.is_sealed() and request.path_info not in SEALED_PATHS:
+            return HttpResponse(engine.SEALED, status=503, content_type="text/plain", headers={"Retry-After": "30"})
+        return get_response(request)
+
+    return middleware
 
 
 def machine_paths_first(get_response: Handler) -> Handler:

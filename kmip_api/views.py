@@ -13,7 +13,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from keystore import conf, engine, nodes, version
+from keystore import conf, engine, nodes, sealing, version
 from keystore.authn import Peer
 from keystore.proxies import client_address
 from kmip import messages
@@ -141,8 +141,12 @@ class Health(APIView):
                 up = alive and dependencies.get(kind, {}).get("status") != "DOWN"
                 dependencies[kind] = {"name": kind, "status": "UP" if up else "DOWN"}
         healthy = all(dependency["status"] == "UP" for dependency in dependencies.values())
+        if sealing.is_sealed():
+            healthy, status = False, "sealed"
+        else:
+            status = "UP" if healthy else "DOWN"
         body = {
-            "status": "UP" if healthy else "DOWN",
+            "status": status,
             "latency_ms": round((time.monotonic() - begun) * 1000),
             "dependencies": dependencies,
         }

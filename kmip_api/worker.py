@@ -26,7 +26,7 @@ from gunicorn import http
 from gunicorn.app.wsgiapp import WSGIApplication
 from gunicorn.workers.gthread import ThreadWorker
 
-from keystore import conf, gate, handshakes, nodes, revocation, supervisor, tls
+from keystore import checks, conf, gate, handshakes, nodes, revocation, supervisor, tls
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
 
     def init_process(self) -> None:
         self.settings = conf.current().http
-        self.stamps = revocation.stamps(conf.current())
+        self.stamps, self.look_again = revocation.stamps(conf.current()), 0.0
         self.waiting: set[Connection] = set()
         self.serving = threading.local()
         threading.stack_size(STACK_SIZE)
@@ -99,6 +99,10 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
 
     def notice_changes(self) -> None:
         """Load CAs and revocation lists again when their files have changed."""
+        now = time.monotonic()
+        if now < self.look_again:
+            return
+        self.look_again = now + 1.0
         stamps = revocation.stamps(conf.current())
         if stamps != self.stamps:
             self.stamps = stamps
@@ -310,7 +314,7 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
 def reload_context() -> None:
     """Read the configuration's certificates again; what is wrong with them is logged, and the old ones stay."""
     try:
-        Worker.load_context(conf.reload())
+        Worker.load_context(checks.reloaded())
     except conf.ConfigError as error:
         log.error("certificates not reloaded: %s", error)
     else:
@@ -333,4 +337,4 @@ def prepare(config: conf.Config) -> None:
 def children(config: conf.Config) -> list[supervisor.Child]:
     """The HTTP processes, as one child: gunicorn looks after its own."""
     prepare(config)
-    return [supervisor.Child("http", serve)]
+    return [supervisor.Child("http", serve, sealed=True)]

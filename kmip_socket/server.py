@@ -95,7 +95,7 @@ class Server:
         process: int = 0,
     ) -> None:
         self.listener, self.engine, self.settings = listener, engine, config.socket_server
-        self.grace = config.server.shutdown_grace
+        self.config, self.grace = config, config.server.shutdown_grace
         self.gate = gate.Gate("kmip", contexts or gate.contexts(config, "kmip"), database=database)
         self.gate.on_change = lambda: self._later(self._cut_revoked)
         self.ledger, self.process = ledger or Ledger(1), process
@@ -162,7 +162,7 @@ class Server:
 
     def _reload(self) -> None:
         try:
-            self.config = conf.reload()
+            self.config = checks.reloaded()
         except conf.ConfigError as error:
             log.error("certificates not reloaded: %s", error)
             return
@@ -375,6 +375,6 @@ def children(config: Config) -> list[supervisor.Child]:
         def serve() -> None:
             run(Server(listener, config, engine, contexts=both, database=True, ledger=ledger, process=process))
 
-        return supervisor.Child(f"kmip-{process}", serve)
+        return supervisor.Child(f"kmip-{process}", serve, sealed=True)
 
     return [child(process) for process in range(count)]

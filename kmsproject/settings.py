@@ -47,6 +47,7 @@ INSTALLED_APPS = [
 
 # The KMIP paths answer from the first of these; everything after it is for people.
 MIDDLEWARE = [
+    "kmip_api.middleware.sealed_first",
     "kmip_api.middleware.machine_paths_first",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -152,7 +153,12 @@ KMS = {
         "keystore.authn.credentials.loopback",
     ),
     # What `runkms` starts: functions of the configuration, each to a list of `supervisor.Child`.
-    "PROCESSES": {"http": "kmip_api.worker.children", "kmip": "kmip_socket.server.children"},
+    "PROCESSES": {
+        "revocation": "keystore.revocation.children",
+        "http": "kmip_api.worker.children",
+        "kmip": "kmip_socket.server.children",
+        "audit": "keystore.chain.children",
+    },
 }
 
 REST_FRAMEWORK = {

@@ -92,7 +92,7 @@ def register(
     account: Account, certificate: x509.Certificate, authority: str, *, pinned: bool = False
 ) -> ClientCertificate:
     """The row of an account's certificate, made where there is none. Raises `KMIPError` for one of another account."""
-    fingerprint = certificate.fingerprint(SHA256()).hex()
+    fingerprint = fingerprint_of(certificate)
     try:
         with transaction.atomic():
             ClientCertificate.objects.create(
@@ -113,6 +113,11 @@ def register(
     if row.account_id != account.pk:
         raise refused("the certificate belongs to another client")
     return row
+
+
+def fingerprint_of(certificate: x509.Certificate) -> str:
+    """What a certificate is known by: the SHA-256 of its encoding."""
+    return certificate.fingerprint(SHA256()).hex()
 
 
 def authority_of(certificate: x509.Certificate, chain: tuple[bytes, ...] = ()) -> str:

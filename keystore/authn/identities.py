@@ -29,6 +29,8 @@ class Peer:
     #: The certificates above the client's, as the handshake verified them; empty where TLS resumed a session.
     chain: tuple[bytes, ...] = ()
     identity: "Identity | None" = None
+    #: The version in which its client took the server role on the connection (2.1, 6.1.54); None where it has not.
+    serves: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandParser
 from django.utils.module_loading import import_string
 
-from keystore import checks, conf, supervisor
+from keystore import checks, conf, sealing, supervisor, unsealing
 from keystore.conf import Config, ConfigError
 
 
@@ -52,6 +52,9 @@ class StartCommand(ConfiguredCommand):
         children = [child for kind in kinds for child in import_string(processes[kind])(config)]
         supervisor.listen(config)
 
+        if sealing.is_sealed():
+            self._wait_unsealed(config, [child for child in children if child.sealed], options)
+
         def announce() -> None:
             if not options["quiet"]:
                 self.stdout.write("\n".join(where(config)))
@@ -60,6 +63,22 @@ class StartCommand(ConfiguredCommand):
             self.stdout.flush()
 
         sys.exit(supervisor.Supervisor(children, grace=config.server.shutdown_grace, announce=announce).run())
+
+    def _wait_unsealed(self, config: Config, children: list[supervisor.Child], options: dict[str, Any]) -> None:
+        """Serve nothing but the news that the server is sealed, until it no longer is."""
+        gate = unsealing.gate(config)
+
+        def announce() -> None:
+            if not options["quiet"]:
+                self.stdout.write("\n".join([*where(config), "Sealed: give shares with manage.py unseal"]))
+                self.stdout.flush()
+
+        waiting = supervisor.Supervisor(
+            [*children, gate.child()], grace=config.server.shutdown_grace, announce=announce, until=gate.opened
+        )
+        status = waiting.run()
+        if not waiting.reached:
+            sys.exit(status)
 
 
 def _raise_file_limit() -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from keystore import ca, rules, states, store
+from keystore import ca, rules, states, store, withholding
 from keystore.call import Call, operation
 from keystore.states import Event
 from keystore.store import Managed
@@ -121,8 +121,10 @@ def _destroy(call: Call, managed: Managed) -> None:
         # Its clients destroy certificates without revoking them.
         call.dialect and managed.object_type == ObjectType.CERTIFICATE
     )
+    before = managed.attributes.copy()
     if managed.state == State.ACTIVE and unrevoked:
         states.move(managed, Event.DEACTIVATE, at=call.now)
     states.move(managed, Event.DESTROY, at=call.now)
+    withholding.withhold(managed, before, call.identity, call.now)
     managed.material = None
     _save(call, managed)

@@ -349,6 +349,24 @@ def test_a_reload_that_fails_keeps_what_there_is(tmp_path, pki):
         assert speak(kmip, own.client_context()) == "TLSv1.3"
 
 
+@pytest.mark.parametrize("kept", ["", "PKCS#12"])
+def test_a_listener_never_loses_its_protection_by_a_reload(tmp_path, pki, kept):
+    """TLS or the clients' CA may not be removed under it: the reload is refused, and both ports go on as before."""
+    lines = [f'tls_p12_file = "{pki.p12_file}"', f'tls_p12_password = "{PASSWORD}"']
+    authority = f'clients_ca_cert_file = "{pki.ca_file}"'
+    file = tmp_path / "kms.toml"
+    file.write_text("\n".join(["[tls]", *lines, authority]))
+    with Running(tmp_path) as server:
+        web, kmip = server.http_port, server.kmip_port
+        file.write_text("\n".join(["[tls]", *lines] if kept else ["[tls]"]))
+        server.process.send_signal(signal.SIGHUP)
+        until(lambda: len([line for line in server.err if "certificates not reloaded" in line]) >= 3, "refusals")
+        for port in (web, kmip):
+            with pytest.raises(OSError):
+                speak(port, pki.client_context(anonymous=True))
+        assert speak(kmip, pki.client_context()) == "TLSv1.3"
+
+
 def test_no_process_has_the_private_key_in_a_file(tmp_path, pki):
     """Neither in the folder nor behind any descriptor that a process holds open."""
     secret = pki.server.key.private_numbers().private_value.to_bytes(32, "big")

@@ -1,0 +1,302 @@
+"""What administrators do: namespaces, users, groups, roles, certificates and tokens of others.
+
+Each function is one change with its audit record in one transaction, for commands and for the console. Administrators
+act in their own namespace; who works on the server's machine itself acts in every one.
+"""
+
+import getpass
+import time
+from collections.abc import Iterable
+
+from cryptography import x509
+from django.contrib.auth import get_user_model
+from django.contrib.auth.hashers import make_password
+from django.contrib.auth.password_validation import validate_password
+from django.core.exceptions import ValidationError
+from django.db import transaction
+
+from keystore import audit, roles
+from keystore.authn import Identity, Peer, accounts, certificates, credentials, forget, lockout, tokens
+from keystore.models import (
+    Account,
+    ApiToken,
+    ClientCertificate,
+    Group,
+    ManagedObject,
+    Namespace,
+    Role,
+    RoleAssignment,
+)
+from kmip.enums import ResultReason
+from kmip.errors import KMIPError
+
+
+def local(namespace: str) -> tuple[Peer, Identity]:
+    """Whoever works on the server's machine, as an administrator of a namespace."""
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):
+        name = "unknown"
+    return Peer("cli"), Identity(name, "local", namespace, roles=(roles.ADMINISTRATOR,))
+
+
+class Change:
+    """One change of an administrator: checked, in a transaction, with its record."""
+
+    def __init__(self, peer: Peer, identity: Identity, operation: str, detail: str) -> None:
+        if not identity.administers:
+            raise KMIPError(ResultReason.PERMISSION_DENIED, "only an administrator may do this")
+        self._record = (identity, peer, operation)
+        self._detail = detail
+        self._transaction = transaction.atomic()
+
+    def __enter__(self) -> None:
+        self._transaction.__enter__()
+
+    def __exit__(self, *failure: object) -> None:
+        try:
+            if failure[0] is None:
+                identity, peer, operation = self._record
+                audit.note(identity, peer, operation, detail=self._detail)
+        except BaseException as exc:
+            self._transaction.__exit__(type(exc), exc, exc.__traceback__)
+            raise
+        self._transaction.__exit__(*failure)  # type: ignore[arg-type] # what every context manager is given
+        forget()
+
+
+def _account(namespace: str, username: str) -> Account:
+    account = accounts.find(namespace, username)
+    if account is None:
+        raise KMIPError(ResultReason.ITEM_NOT_FOUND, f"there is no user {username} in the namespace {namespace}")
+    return account
+
+
+# Namespaces.
+
+
+def add_namespace(peer: Peer, identity: Identity, name: str) -> Namespace:
+    """Make a namespace; nothing where there is one. Only on the server's machine."""
+    _machine(identity)
+    with Change(peer, identity, "Add Namespace", name):
+        return accounts.namespace(name, make=True)
+
+
+def disable_namespace(peer: Peer, identity: Identity, name: str, disabled: bool) -> None:
+    """Let none of a namespace's clients in, or let them in again. Only on the server's machine."""
+    _machine(identity)
+    with Change(peer, identity, "Disable Namespace" if disabled else "Enable Namespace", name):
+        found = accounts.namespace(name)
+        found.disabled = disabled
+        found.save(update_fields=["disabled"])
+
+
+def remove_namespace(peer: Peer, identity: Identity, name: str) -> None:
+    """Remove a namespace that holds no objects. Only on the server's machine."""
+    _machine(identity)
+    with Change(peer, identity, "Remove Namespace", name):
+        if ManagedObject.objects.filter(namespace=name).exists():
+            raise KMIPError(ResultReason.INVALID_FIELD, f"the namespace {name} holds objects")
+        accounts.namespace(name).delete()
+
+
+def _machine(identity: Identity) -> None:
+    if identity.method != "local":
+        raise KMIPError(ResultReason.PERMISSION_DENIED, "namespaces are made on the server's machine")
+
+
+# Users.
+
+
+def add_user(peer: Peer, identity: Identity, username: str) -> Account:
+    """Register a user, so that an authority may vouch for it where enrolment is not open."""
+    with Change(peer, identity, "Add User", username):
+        return accounts.ensure(identity.namespace, username)
+
+
+def disable_user(peer: Peer, identity: Identity, username: str, disabled: bool) -> None:
+    """Let a user in no more, however it authenticates, or let it in again."""
+    account = _account(identity.namespace, username)
+    with Change(peer, identity, "Disable User" if disabled else "Enable User", username):
+        Account.objects.filter(pk=account.pk).update(disabled=disabled)
+        if not disabled:
+            lockout.unlock(username)
+
+
+def set_password(peer: Peer, identity: Identity, username: str, password: str) -> None:
+    """Give a user a password for KMIP credentials; an empty one takes it away. Raises `KMIPError` for a weak one."""
+    account = _account(identity.namespace, username)
+    if password:
+        try:
+            validate_password(password)
+        except ValidationError as exc:
+            raise KMIPError(ResultReason.INVALID_FIELD, " ".join(exc.messages)) from exc
+    with Change(peer, identity, "Set Password", username):
+        Account.objects.filter(pk=account.pk).update(password=make_password(password) if password else "")
+
+
+def set_device(peer: Peer, identity: Identity, username: str, identifiers: dict[str, str]) -> None:
+    """Let a user answer to a Device credential with these identifiers and its password; none take it away."""
+    account = _account(identity.namespace, username)
+    unknown = identifiers.keys() - set(credentials.DEVICE_FIELDS)
+    if unknown:
+        raise KMIPError(ResultReason.INVALID_FIELD, f"a device has no {sorted(unknown)[0]}")
+    digest = credentials.device_digest(identifiers) if identifiers else None
+    if digest is not None and Account.objects.filter(device_digest=digest).exclude(pk=account.pk).exists():
+        raise KMIPError(ResultReason.INVALID_FIELD, "another user has this device")
+    with Change(peer, identity, "Set Device", username):
+        Account.objects.filter(pk=account.pk).update(device=identifiers, device_digest=digest)
+
+
+def trust_authority(peer: Peer, identity: Identity, username: str, authority: str, trusted: bool = True) -> None:
+    """Let an authority ("ca:…", "oidc:…") vouch for a user's name besides others, or no more."""
+    account = _account(identity.namespace, username)
+    with Change(peer, identity, "Trust Authority" if trusted else "Distrust Authority", f"{username} {authority}"):
+        known = [one for one in account.authorities if one != authority]
+        Account.objects.filter(pk=account.pk).update(authorities=[*known, authority] if trusted else known)
+        if not trusted:
+            ClientCertificate.objects.filter(account=account, authority=authority).update(disabled=True)
+
+
+def link_person(peer: Peer, identity: Identity, username: str, person: str) -> None:
+    """Make a person of the console and a user the same."""
+    account = _account(identity.namespace, username)
+    found = get_user_model().objects.filter(username=person).first()
+    if found is None:
+        raise KMIPError(ResultReason.ITEM_NOT_FOUND, f"there is no user {person} of the console")
+    with Change(peer, identity, "Link User", f"{username} {person}"):
+        Account.objects.filter(user=found).exclude(pk=account.pk).update(user=None)
+        accounts.link(account, found)
+
+
+# Certificates.
+
+
+def pin_certificate(
+    peer: Peer, identity: Identity, username: str, certificate: x509.Certificate, *, replaces: str = ""
+) -> ClientCertificate:
+    """Register a user's certificate: the user is let in with registered ones only. With `replaces`, the fingerprint of
+    one that is disabled from now on."""
+    fingerprint = certificates.fingerprint_of(certificate)
+    with Change(peer, identity, "Pin Certificate", f"{username} {fingerprint}"):
+        account = accounts.ensure(identity.namespace, username)
+        authority = certificates.authority_of(certificate)
+        if authority not in account.authorities:
+            account.authorities = [*account.authorities, authority]
+            account.save(update_fields=["authorities"])
+        row = certificates.register(account, certificate, authority, pinned=True)
+        if replaces:
+            replaced = ClientCertificate.objects.filter(fingerprint=replaces, account=account)
+            if not replaced.update(disabled=True, replaced_by=fingerprint):
+                raise KMIPError(ResultReason.ITEM_NOT_FOUND, "the user has no such certificate")
+        return row
+
+
+def disable_certificate(peer: Peer, identity: Identity, fingerprint: str, disabled: bool) -> None:
+    """Let nobody in with a certificate, or let its user in again."""
+    with Change(peer, identity, "Disable Certificate" if disabled else "Enable Certificate", fingerprint):
+        found = ClientCertificate.objects.filter(fingerprint=fingerprint, account__namespace_id=identity.namespace)
+        if not found.update(disabled=disabled):
+            raise KMIPError(ResultReason.ITEM_NOT_FOUND, "there is no such certificate")
+
+
+# Groups and roles.
+
+
+def set_members(
+    peer: Peer, identity: Identity, group: str, *, add: Iterable[str] = (), remove: Iterable[str] = ()
+) -> Group:
+    """Put users into a group, made where there is none, or take them out."""
+    coming, going = list(add), list(remove)
+    detail = " ".join([group, *(f"+{name}" for name in coming), *(f"-{name}" for name in going)])
+    with Change(peer, identity, "Change Group", detail):
+        found, _ = Group.objects.get_or_create(
+            namespace=accounts.namespace(identity.namespace), name=accounts.check_username(group)
+        )
+        found.members.add(*(_account(identity.namespace, name) for name in coming))
+        found.members.remove(*(_account(identity.namespace, name) for name in going))
+        return found
+
+
+def remove_group(peer: Peer, identity: Identity, group: str) -> None:
+    """Remove a group; what was given to it is given to nobody."""
+    with Change(peer, identity, "Remove Group", group):
+        if not Group.objects.filter(namespace_id=identity.namespace, name=group).delete()[0]:
+            raise KMIPError(ResultReason.ITEM_NOT_FOUND, f"there is no group {group}")
+        RoleAssignment.objects.filter(namespace_id=identity.namespace, principal=f"group:{group}").delete()
+
+
+def set_role(
+    peer: Peer,
+    identity: Identity,
+    name: str,
+    *,
+    operations: Iterable[str],
+    everywhere: Iterable[str] = (),
+    object_types: Iterable[str] = (),
+) -> Role:
+    """Define a role of the namespace, anew where there is one. Built-in ones stay what they are."""
+    if name in roles.BUILT_IN:
+        raise KMIPError(ResultReason.INVALID_FIELD, f"the role {name} is built in")
+    values = {
+        "operations": sorted(roles.name_of(roles.operation_named(one)) for one in operations),
+        "everywhere": sorted(roles.name_of(roles.operation_named(one)) for one in everywhere),
+        "object_types": sorted(roles.type_named(one).spelling for one in object_types),
+    }
+    with Change(peer, identity, "Set Role", f"{name} {' '.join(values['operations'])}"):
+        accounts.check_namespace(name)
+        found, _ = Role.objects.update_or_create(
+            namespace=accounts.namespace(identity.namespace), name=name, defaults=values
+        )
+        return found
+
+
+def remove_role(peer: Peer, identity: Identity, name: str) -> None:
+    """Remove a role of the namespace from everybody who has it; raises `KMIPError` where there is none."""
+    with Change(peer, identity, "Remove Role", name):
+        if not Role.objects.filter(namespace_id=identity.namespace, name=name).delete()[0]:
+            raise KMIPError(ResultReason.ITEM_NOT_FOUND, f"there is no role {name} of the namespace")
+
+
+def give_role(peer: Peer, identity: Identity, role: str, principal: str) -> None:
+    """Give a role to a user, group or certificate ("user:…", "group:…", "certificate:…"). It then has the roles that it
+    was given, and the default one no more."""
+    kind, _, name = principal.partition(":")
+    if kind not in ("user", "group", "certificate") or not name:
+        raise KMIPError(ResultReason.INVALID_FIELD, "a role is given to user:…, group:… or certificate:…")
+    known = role in roles.BUILT_IN or Role.objects.filter(namespace_id=identity.namespace, name=role).exists()
+    if not known:
+        raise KMIPError(ResultReason.ITEM_NOT_FOUND, f"there is no role {role}")
+    with Change(peer, identity, "Give Role", f"{role} {principal}"):
+        RoleAssignment.objects.get_or_create(
+            namespace=accounts.namespace(identity.namespace), principal=principal, role=role
+        )
+
+
+def take_role(peer: Peer, identity: Identity, role: str, principal: str) -> None:
+    """Take a role from a user, group or certificate."""
+    with Change(peer, identity, "Take Role", f"{role} {principal}"):
+        found = RoleAssignment.objects.filter(namespace_id=identity.namespace, principal=principal, role=role)
+        if not found.delete()[0]:
+            raise KMIPError(ResultReason.ITEM_NOT_FOUND, f"{principal} does not have the role {role}")
+
+
+# Tokens of others.
+
+
+def issue_token(
+    peer: Peer, identity: Identity, username: str, name: str, *, scopes: list[str], lifetime: int | None
+) -> tuple[str, str]:
+    """A new token of a user, valid for so many seconds: its id, and the token, which is shown this once."""
+    with Change(peer, identity, "Create Token", f"{username} {name}"):
+        account = accounts.ensure(identity.namespace, username)
+        expires = None if lifetime is None else int(time.time()) + lifetime
+        return tokens.issue(account, name, scopes=scopes, expires=expires)
+
+
+def revoke_token(peer: Peer, identity: Identity, number: str) -> None:
+    """Revoke a token of the namespace."""
+    with Change(peer, identity, "Revoke Token", number):
+        if not ApiToken.objects.filter(id=number, account__namespace_id=identity.namespace).exists():
+            raise KMIPError(ResultReason.ITEM_NOT_FOUND, "there is no such token")
+        tokens.revoke(None, number)

@@ -1,0 +1,97 @@
+"""Undo for Destroy: with `lifecycle.destroy_delay`, what was destroyed is kept aside, sealed, until its time is over.
+
+For everybody the object is destroyed at once: its row has no material any more, and no operation reads what is kept
+aside. An administrator can restore it; after its time nobody can.
+"""
+
+import base64
+import time
+
+import orjson
+from django.db import transaction
+
+from keystore import audit, authn, conf, sealing, states, store
+from keystore.authn import Identity, Peer
+from keystore.models import WithheldObject
+from keystore.store import Managed
+from kmip.attributes import Attributes
+from kmip.enums import ResultReason
+from kmip.errors import KMIPError
+
+
+def withhold(managed: Managed, before: Attributes, by: Identity, now: int) -> None:
+    """Keep an object with its attributes before it was destroyed aside, if the configuration says so."""
+    delay = int(conf.current().lifecycle.destroy_delay)
+    if delay <= 0:
+        return
+    purge(now)
+    blob, archived = managed.blob, managed.columns.get("archive_date") is not None
+    material = None if blob is None else sealing.sealer().open(blob, managed.key, managed.version)
+    content = orjson.dumps(
+        {
+            "attributes": before.pack(),
+            "material": None if material is None else base64.b64encode(material).decode(),
+        }
+    )
+    purpose = sealing.ARCHIVE if archived else sealing.MATERIAL
+    WithheldObject.objects.filter(key=managed.key).delete()
+    WithheldObject.objects.create(
+        key=managed.key,
+        namespace=managed.namespace,
+        owner=managed.owner,
+        object_type=managed.object_type,
+        destroyed_by=by.username,
+        destroyed=now,
+        purge=now + delay,
+        content=sealing.sealer().seal(content, store.withheld_label(managed.key), 1, purpose=purpose),
+    )
+
+
+def withheld(namespace: str, now: int | None = None) -> list[WithheldObject]:
+    """What can be restored in a namespace, the last destroyed first; without what is sealed."""
+    now = int(time.time()) if now is None else now
+    rows = WithheldObject.objects.filter(namespace=namespace, purge__gt=now).defer("content")
+    return list(rows.order_by("-destroyed"))
+
+
+def restore(namespace: str, uid: str, peer: Peer) -> None:
+    """Bring an object back as it was before it was destroyed; raises `KMIPError`.
+
+    Only administrators of the namespace may, and whoever runs commands on this machine.
+    """
+    since, now = time.time_ns(), int(time.time())
+    identity = authn.identify(peer)
+    if identity.method != "local" and not (identity.administers and identity.namespace == namespace):
+        raise KMIPError(ResultReason.PERMISSION_DENIED, "only an administrator of the namespace may restore objects")
+    key = store.key_of(namespace, uid)
+    with transaction.atomic():
+        row = WithheldObject.objects.select_for_update().filter(key=key, purge__gt=now).first()
+        if row is None:
+            raise KMIPError(ResultReason.OBJECT_NOT_FOUND, "there is no destroyed object with this Unique Identifier")
+        content = orjson.loads(sealing.sealer().open(bytes(row.content), store.withheld_label(key), 1))
+        attributes = Attributes.unpack(content["attributes"])
+        states.settle(attributes, now)
+        attributes.last_change_date = now
+        managed = store.at(key, now)
+        if managed is None:
+            managed = Managed(uid, namespace, row.owner, attributes)
+        else:
+            managed.attributes.clear()
+            managed.attributes.update(attributes)
+        material = content["material"]
+        managed.material = None if material is None else base64.b64decode(material)
+        store.save(managed)
+        row.delete()
+        audit.write(
+            [
+                audit.entry(
+                    identity, peer, protocol="", operation="Restore", uid=uid, result="Success", reason="", since=since
+                )
+            ]
+        )
+
+
+def purge(now: int | None = None) -> int:
+    """Forget for good what can no longer be restored; how many objects that were."""
+    now = int(time.time()) if now is None else now
+    return WithheldObject.objects.filter(purge__lte=now).delete()[0]
