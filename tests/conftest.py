@@ -4,11 +4,14 @@ import dataclasses
 import os
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import django
 import pytest
+
+from tests.processes import Running, manage
 
 for name in [name for name in os.environ if name.startswith("KMS_")]:
     del os.environ[name]
@@ -58,6 +61,28 @@ def records_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(activity, "counter", activity.Counter(threaded=False))
     monkeypatch.setattr(audit, "writer", audit.Writer())
     monkeypatch.setattr(audit.writer, "_thread", threading.current_thread())
+
+
+class Server(NamedTuple):
+    """Where a started server listens, and the files that a client needs."""
+
+    port: int
+    https: int
+    ca: Path
+    certificate: Path
+    key: Path
+    folder: Path
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A real server with mutual TLS for all tests of clients and of conformance, its certificates made by `initpki`."""
+    folder = tmp_path_factory.mktemp("server")
+    done = manage(folder, "initpki", "--folder", "pki", "--client", "alice", "--write-config", "kms.toml")
+    assert done.returncode == 0, done.stderr
+    with Running(folder, KMS_CONFIG=str(folder / "kms.toml"), KMS_POLICY="permissive") as running:
+        port, https = running.kmip_port, running.http_port
+        yield Server(port, https, folder / "pki/ca.pem", folder / "pki/client.pem", folder / "pki/client.key", folder)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
