@@ -75,6 +75,12 @@ class Call:
         Raises `KMIPError`: Object Not Found for one that does not exist for this identity, Permission Denied for one
         that it sees but may not use so.
         """
+        managed = self.seen(identifier, change=change)
+        self.check(managed, right or self.operation)
+        return managed
+
+    def seen(self, identifier: Identifier | None, *, change: bool | None = None) -> Managed:
+        """Like `object`, with no right checked but that to know of it."""
         text = self.resolve(identifier)
         managed = self._fetch(text, change)
         if managed is None and self.dialect:
@@ -84,7 +90,13 @@ class Call:
             managed = self._fetch(found[0], change) if found else None
         if managed is None:
             raise KMIPError(self._absent(), "there is no object with this Unique Identifier")
-        return self._allowed(managed, right)
+        self.touched.append(managed.uid)
+        return managed
+
+    def check(self, managed: Managed, right: Operation) -> None:
+        """Raise `KMIPError` (Permission Denied) where the identity may not do this with an object."""
+        if not policy.may(self.identity, right, managed):
+            raise KMIPError(ResultReason.PERMISSION_DENIED, f"{right} is not allowed on this object")
 
     def objects(
         self, identifier: Identifier | None, *, right: Operation | None = None, change: bool | None = None
@@ -108,8 +120,7 @@ class Call:
 
     def _allowed(self, managed: Managed, right: Operation | None) -> Managed:
         self.touched.append(managed.uid)
-        if not policy.may(self.identity, right or self.operation, managed):
-            raise KMIPError(ResultReason.PERMISSION_DENIED, f"{right or self.operation} is not allowed on this object")
+        self.check(managed, right or self.operation)
         return managed
 
     def _absent(self) -> ResultReason:
@@ -121,12 +132,16 @@ class Call:
     def live(self, identifier: Identifier | None, **options: Any) -> Managed:
         """Like `object`, for operations that a destroyed or archived object refuses."""
         managed = self.object(identifier, **options)
+        self.check_live(managed)
+        return managed
+
+    def check_live(self, managed: Managed) -> None:
+        """Raise `KMIPError` where an object is destroyed or archived."""
         if managed.state in states.DESTROYED:
             # Clients of the JSON dialect look for the first word.
             raise KMIPError(ResultReason.OBJECT_DESTROYED, "DENIED: the object is destroyed")
         if managed.columns.get("archive_date") is not None:
             raise KMIPError(ResultReason.OBJECT_ARCHIVED, "the object is archived: recover it first")
-        return managed
 
     def resolve(self, identifier: Identifier | None) -> str:
         """The text of an identifier: given, of the ID Placeholder, or of an earlier item of the batch."""

@@ -45,7 +45,7 @@ class ManagedObject(models.Model):
     usage_remaining = models.BigIntegerField(null=True)
     attributes = models.JSONField(default=dict)
     material = models.BinaryField(null=True)
-    version = models.IntegerField(default=1)
+    version = models.BigIntegerField()
 
     class Meta:
         indexes = [

@@ -121,7 +121,9 @@ class Managed:
         #: Operations granted to whom it was fetched for, a bit each; all of them (-1) for the owner.
         self.rights = 0
         self.usage_remaining: int | None = None
-        self.version = 1
+        # Counted on from the time: an identifier that is used again has no version that its former row had, or what
+        # other processes keep of that row would pass for its own.
+        self.version = time.time_ns() // 1000
         self.new = True
         self.material_changed = False
         self._attributes = attributes

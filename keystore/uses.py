@@ -48,12 +48,17 @@ def check(managed: Managed, use: Mask, types: Collection[ObjectType], now: int) 
         raise KMIPError(ResultReason.WRONG_KEY_LIFECYCLE_STATE, "the object's Process Start Date is yet to come")
     if protects and stop is not None and now >= stop:
         raise KMIPError(ResultReason.WRONG_KEY_LIFECYCLE_STATE, "the object's Protect Stop Date has passed")
-    if not (columns["cryptographic_usage_mask"] or 0) & (use | Mask.UNRESTRICTED):
+    if not (columns["cryptographic_usage_mask"] or 0) & (_BITS.get(use, use) | Mask.UNRESTRICTED):
         raise KMIPError(
             ResultReason.INCOMPATIBLE_CRYPTOGRAPHIC_USAGE_MASK, f"the object's usage mask does not let it {_NAMES[use]}"
         )
 
 
+#: Uses that several bits allow. Case TC-WRAP-2 unwraps with a key that may only wrap; keys agree to derive another.
+_BITS: Final = {
+    Mask.UNWRAP_KEY: Mask.UNWRAP_KEY | Mask.WRAP_KEY,
+    Mask.KEY_AGREEMENT: Mask.KEY_AGREEMENT | Mask.DERIVE_KEY,
+}
 _NAMES: Final = {
     Mask.ENCRYPT: "encrypt",
     Mask.DECRYPT: "decrypt",
@@ -64,6 +69,7 @@ _NAMES: Final = {
     Mask.WRAP_KEY: "wrap a key",
     Mask.UNWRAP_KEY: "unwrap a key",
     Mask.DERIVE_KEY: "derive a key",
+    Mask.KEY_AGREEMENT: "agree on a key",
 }
 
 
@@ -85,3 +91,14 @@ def allocated(managed: Managed, key: Opened, size: int) -> Iterator[None]:
         if amount:
             store.count_down(managed.key, -amount)
         raise
+
+
+def draw(managed: Managed) -> None:
+    """Take one object off the Usage Limits of an object that is locked and about to be saved; raises `KMIPError`."""
+    if managed.usage_remaining is None:
+        return
+    limits = managed.attributes.usage_limits
+    if limits.usage_limits_unit == UsageLimitsUnit.OBJECT:
+        if managed.usage_remaining < 1:
+            raise KMIPError(ResultReason.PERMISSION_DENIED, "nothing is left of the object's Usage Limits")
+        limits.usage_limits_count = managed.usage_remaining - 1

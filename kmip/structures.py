@@ -119,7 +119,7 @@ class DerivationParameters(Struct):
 
     cryptographic_parameters: CryptographicParameters | None = None
     initialization_vector: bytes | None = None
-    derivation_data: bytes | None = None
+    derivation_data: list[bytes] = many()
     salt: bytes | None = None
     iteration_count: int | None = None
 
@@ -142,7 +142,7 @@ class KeyWrappingSpecification(Struct):
     wrapping_method: WrappingMethod
     encryption_key_information: EncryptionKeyInformation | None = None
     mac_signature_key_information: MACSignatureKeyInformation | None = None
-    attribute_name: str | None = None
+    attribute_name: list[str] = many()
     encoding_option: EncodingOption | None = since(V1_1)
 
 

@@ -396,7 +396,8 @@ class WrapForm(KeyForm):
     def parts(self, answer: Any) -> list[Part]:
         block = getattr(getattr(answer, FIELDS[answer.object_type]), "key_block", None)
         value = block.key_value if block is not None else None
-        return _parts((gettext("Wrapped key"), value if isinstance(value, bytes) else None))
+        # Without encoding the wrapped bytes stand in the Key Material.
+        return _parts((gettext("Wrapped key"), getattr(value, "key_material", value)))
 
 
 class DeriveForm(KeyForm):
@@ -443,7 +444,7 @@ class DeriveForm(KeyForm):
             derivation_method=data["method"],
             derivation_parameters=DerivationParameters(
                 cryptographic_parameters=CryptographicParameters(hashing_algorithm=hashing),
-                derivation_data=data["information"],
+                derivation_data=[data["information"]] if data["information"] else [],
                 salt=data["salt"],
                 iteration_count=data["iterations"],
             ),

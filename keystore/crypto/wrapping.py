@@ -106,7 +106,8 @@ def _public(key: PrivateKey | PublicKey) -> PublicKey:
     return key.public_key() if isinstance(key, PrivateKey) else key
 
 
-def _parameters(using: Using) -> CryptographicParameters:
+def parameters(using: Using) -> CryptographicParameters:
+    """The parameters that a key wraps with: its own, or those that its algorithm has by default."""
     given = using.parameters
     if given is None or (given.block_cipher_mode is None and using.algorithm == A.AES):
         return default_parameters(using.algorithm)
@@ -116,13 +117,13 @@ def _parameters(using: Using) -> CryptographicParameters:
 def _encrypt(data: bytes, using: Using, iv: bytes | None, policy: CryptoPolicy) -> Wrapped:
     """The tag of an authenticated mode follows the ciphertext, as Key Wrapping Data has no field for it."""
     key = using.key if isinstance(using.key, bytes) else _public(using.key)
-    done = ciphers.encrypt(using.algorithm, key, _parameters(using), data, iv=iv, policy=policy)
+    done = ciphers.encrypt(using.algorithm, key, parameters(using), data, iv=iv, policy=policy)
     return Wrapped(done.data + (done.tag or b""), done.iv or iv)
 
 
 def _decrypt(data: bytes, using: Using, iv: bytes | None, policy: CryptoPolicy) -> bytes:
     key = using.key if isinstance(using.key, bytes) else _private(using.key)
-    return ciphers.decrypt(using.algorithm, key, _parameters(using), data, iv=iv, policy=policy)
+    return ciphers.decrypt(using.algorithm, key, parameters(using), data, iv=iv, policy=policy)
 
 
 def _authenticate(data: bytes, using: Using, policy: CryptoPolicy) -> bytes:

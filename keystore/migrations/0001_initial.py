@@ -306,7 +306,7 @@ class Migration(migrations.Migration):
                 ("usage_remaining", models.BigIntegerField(null=True)),
                 ("attributes", models.JSONField(default=dict)),
                 ("material", models.BinaryField(null=True)),
-                ("version", models.IntegerField(default=1)),
+                ("version", models.BigIntegerField()),
             ],
             options={
                 "indexes": [

@@ -3,7 +3,7 @@
 from collections.abc import Set
 from typing import Any, Final
 
-from keystore import creation, formats, objects, rules, states, store
+from keystore import creation, formats, objects, rules, states, store, wrapped
 from keystore.call import Call, operation
 from keystore.crypto import keys
 from keystore.crypto.algorithms import row
@@ -12,6 +12,7 @@ from kmip.enums import (
     CryptographicAlgorithm,
     CryptographicUsageMask,
     KeyFormatType,
+    KeyWrapType,
     LinkType,
     ObjectType,
     Operation,
@@ -180,12 +181,13 @@ def add_made(call: Call, object_type: ObjectType, uid: str, attributes: Attribut
             others["secret_data_type"] = SecretDataType.SEED
     material = keys.convert(object_type, secret, KeyFormatType.RAW, format_)
     managed_object = objects.keyed(object_type, material, format_, algorithm, length, **others)
-    store.save(_new(call, object_type, uid, managed_object, attributes, generated=True))
+    store.save(new(call, object_type, uid, managed_object, attributes, generated=True))
 
 
-def _new(
+def new(
     call: Call, object_type: ObjectType, uid: str, managed_object: Struct, attributes: Attributes, **how: Any
 ) -> store.Managed:
+    """A new object of the caller's, not yet saved."""
     return objects.new(
         uid,
         call.identity.namespace,
@@ -281,7 +283,7 @@ def add_pair(call: Call, private: tuple[str, Attributes], public: tuple[str, Att
         material = keys.write(object_type, key.data, format_)
         managed_object = objects.keyed(object_type, material, format_, key.algorithm, key.bits)
         how: dict[str, Any] = {"generated": True, "generator": objects.OPENSSL, "known": key}
-        store.save(_new(call, object_type, uid, managed_object, attributes, **how))
+        store.save(new(call, object_type, uid, managed_object, attributes, **how))
     call.returns(private[0], public[0])
     call.batch.identifiers[UniqueIdentifierEnumeration.CREATE_KEY_PAIR_PRIVATE_KEY] = private[0]
     call.batch.identifiers[UniqueIdentifierEnumeration.CREATE_KEY_PAIR_PUBLIC_KEY] = public[0]
@@ -328,7 +330,7 @@ def register(call: Call, request: RegisterRequest) -> RegisterResponse:
     known = describe(object_type, managed_object, attributes)
     rules.check_values(attributes)
     uid = chosen_uid(attributes)
-    store.save(_new(call, object_type, uid, managed_object, attributes, generated=False, known=known))
+    store.save(new(call, object_type, uid, managed_object, attributes, generated=False, known=known))
     call.returns(uid)
     return RegisterResponse(unique_identifier=uid)
 
@@ -388,6 +390,10 @@ def import_(call: Call, request: ImportRequest) -> ImportResponse:
     uid = check_uid(call.resolve(request.unique_identifier))
     object_type = request.object_type or _only(request)
     managed_object = brought(call, request, object_type)
+    call.touched.append(uid)
+    block = objects.key_block(managed_object)
+    if block is not None and wrapped.is_wrapped(block) and request.key_wrap_type == KeyWrapType.NOT_WRAPPED:
+        wrapped.unwrap(call, block)
     existing = store.fetch(uid, call.now, call.identity, lock=True)
     if existing is not None:
         if not request.replace_existing:
@@ -401,7 +407,7 @@ def import_(call: Call, request: ImportRequest) -> ImportResponse:
     said = attributes.copy()
     formats.take_in(call, object_type, managed_object, attributes)
     known = describe(object_type, managed_object, attributes)
-    managed = _new(call, object_type, uid, managed_object, attributes, generated=False, known=known)
+    managed = new(call, object_type, uid, managed_object, attributes, generated=False, known=known)
     for key, values in said.items():
         # What was supplied counts more than what the server would set.
         if key not in (Tag.UNIQUE_IDENTIFIER, Tag.OBJECT_TYPE, Tag.USAGE_LIMITS):

@@ -2,13 +2,14 @@
 
 from typing import Final
 
-from keystore import formats, objects, policy, store
+from keystore import formats, objects, policy, store, wrapped
 from keystore.call import Call, operation
 from keystore.crypto import keys
 from keystore.store import Managed
 from kmip.attributes import Attributes, Key, References, Vendor
 from kmip.enums import (
     KeyFormatType,
+    KeyWrapType,
     ObjectGroupMember,
     ObjectType,
     Operation,
@@ -32,6 +33,7 @@ from kmip.payloads import (
     LocateResponse,
 )
 from kmip.schema import Struct
+from kmip.structures import KeyWrappingData, KeyWrappingSpecification
 from kmip.tags import Tag
 from kmip.ttlv import Item
 
@@ -117,17 +119,38 @@ def get(call: Call, request: GetRequest) -> GetResponse:
 
 def given(call: Call, managed: Managed, request: GetRequest | ExportRequest) -> Struct:
     """The object as Get and Export give it out."""
-    if managed.columns["sensitive"] and request.key_wrapping_specification is None:
-        raise KMIPError(ResultReason.SENSITIVE, "the object is sensitive: it leaves the server only wrapped")
     if not managed.columns["extractable"]:
         raise KMIPError(ResultReason.NOT_EXTRACTABLE, "the object may not leave the server")
-    if request.key_wrapping_specification is not None:
-        raise KMIPError(ResultReason.FEATURE_NOT_SUPPORTED, "wrapping is not supported")
+    specification = request.key_wrapping_specification
+    if request.key_wrap_type not in _WRAP_TYPES:
+        raise KMIPError(ResultReason.KEY_WRAP_TYPE_NOT_SUPPORTED, f"{request.key_wrap_type} is not supported")
+    as_registered = request.key_wrap_type == KeyWrapType.AS_REGISTERED
+    if specification is not None and as_registered:
+        raise KMIPError(ResultReason.INVALID_FIELD, "a key is given as it was registered, or wrapped anew")
     managed_object: Struct = objects.decode(managed)
-    if formats.give_out(call, managed, managed_object, request.key_format_type):
+    block = objects.key_block(managed_object)
+    stays = wrapped.is_wrapped(block) and request.key_wrap_type != KeyWrapType.NOT_WRAPPED and specification is None
+    hidden = _hides(block.key_wrapping_data if stays and block is not None else specification)
+    if managed.columns["sensitive"] and not hidden:
+        raise KMIPError(ResultReason.SENSITIVE, "the object is sensitive: it leaves the server only wrapped")
+    if block is not None and wrapped.is_wrapped(block) and not stays:
+        wrapped.unwrap(call, block)
+        # Attributes that came wrapped with the key: clients look for none in the clear.
+        block.key_value.attributes = None  # type: ignore[union-attr] # unwrapped, it is a structure
+    if specification is None and formats.give_out(call, managed, managed_object, request.key_format_type):
         return managed_object
     reformat(call, managed, managed_object, request)
+    if specification is not None:
+        wrapped.wrap(call, block, specification, shown(managed))
     return managed_object
+
+
+_WRAP_TYPES = (None, KeyWrapType.NOT_WRAPPED, KeyWrapType.AS_REGISTERED)
+
+
+def _hides(wrapping: KeyWrappingSpecification | KeyWrappingData | None) -> bool:
+    """Whether what is wrapped so cannot be read: a MAC or signature alone hides nothing."""
+    return wrapping is not None and wrapping.wrapping_method in wrapped.ENCRYPTING
 
 
 #: What clients of the JSON dialect get as bare bytes, however it was registered.

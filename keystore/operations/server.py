@@ -138,7 +138,6 @@ PROFILES: Final[dict[str, frozenset[Operation]]] = {
 NOT_OFFERED: Final[dict[Operation, str]] = {
     Operation.NOTIFY: "the server sends it, and takes it from nobody",
     Operation.PUT: "the server sends it, and takes it from nobody",
-    Operation.DERIVE_KEY: "comes with the derivation of keys",
     **dict.fromkeys(
         (
             Operation.CANCEL,

@@ -23,9 +23,6 @@ pytestmark = pytest.mark.skipif(not RUNNER.is_file(), reason=f"there is no {RUNN
 
 #: Cases that wait for something else than an operation, and for what.
 WAITING = {
-    "AX-M-2-14": "key wrapping in Get",
-    "AX-M-2-21": "key wrapping in Get",
-    "TC-WRAP-2-14": "unwrapping in Get",
     "CS-BC-M-GCM-3-14": "streams",
     "CS-BC-M-GCM-3-21": "streams",
     "TC-STREAM": "streams",
