@@ -1,10 +1,11 @@
 """Statements of paths where the ORM's own work would cost more than the database's: made once for each kind of database
 from the models, then run on the driver, in Django's connection and transaction."""
 
+import sqlite3
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
-from django.db import connection, models
+from django.db import DEFAULT_DB_ALIAS, connection, connections, models
 
 Parameters = Sequence[Any]
 
@@ -27,46 +28,56 @@ class Statement:
             self._sql[vendor] = sql
         return sql
 
-    def _raw(self) -> Any:
-        """SQLite's own connection."""
-        raw = connection.connection
-        if raw is None:
-            connection.ensure_connection()
-            raw = connection.connection
-        return raw
-
     def first(self, parameters: Parameters, *, suffix: str = "") -> Sequence[Any] | None:
         """The first row of a query, or None; databases that lock rows get `suffix` after the SQL."""
-        vendor = connection.vendor
-        sql = self.sql(vendor)
-        if vendor == "sqlite":
-            with connection.wrap_database_errors:
-                return cast("Sequence[Any] | None", self._raw().execute(sql, parameters).fetchone())
-        with connection.cursor() as cursor:
+        database = _here()
+        sql = self.sql(database.vendor)
+        if database.vendor == "sqlite":
+            try:
+                return cast("Sequence[Any] | None", _opened(database).execute(sql, parameters).fetchone())
+            except sqlite3.Error:
+                with database.wrap_database_errors:
+                    raise
+        with database.cursor() as cursor:
             cursor.execute(sql + suffix, parameters)
             return cast("Sequence[Any] | None", cursor.fetchone())
 
     def run(self, parameters: Parameters) -> int:
         """Change rows; how many."""
-        vendor = connection.vendor
-        sql = self.sql(vendor)
-        if vendor == "sqlite":
-            with connection.wrap_database_errors:
-                return int(self._raw().execute(sql, parameters).rowcount)
-        with connection.cursor() as cursor:
+        database = _here()
+        sql = self.sql(database.vendor)
+        if database.vendor == "sqlite":
+            try:
+                return int(_opened(database).execute(sql, parameters).rowcount)
+            except sqlite3.Error:
+                with database.wrap_database_errors:
+                    raise
+        with database.cursor() as cursor:
             cursor.execute(sql, parameters)
             return int(cursor.rowcount)
 
     def run_many(self, rows: Sequence[Parameters]) -> None:
         """Change rows for each of several sets of parameters."""
-        vendor = connection.vendor
-        sql = self.sql(vendor)
-        if vendor == "sqlite":
-            with connection.wrap_database_errors:
-                self._raw().executemany(sql, rows)
+        database = _here()
+        sql = self.sql(database.vendor)
+        if database.vendor == "sqlite":
+            with database.wrap_database_errors:
+                _opened(database).executemany(sql, rows)
             return
-        with connection.cursor() as cursor:
+        with database.cursor() as cursor:
             cursor.executemany(sql, rows)
+
+
+def _here() -> Any:
+    """Django's connection of this thread; `connection` would look it up again for each of its attributes."""
+    return connections[DEFAULT_DB_ALIAS]
+
+
+def _opened(database: Any) -> Any:
+    """SQLite's own connection."""
+    if database.connection is None:
+        database.ensure_connection()
+    return database.connection
 
 
 def select(queryset: Callable[[], "models.QuerySet[Any, Any]"], parameters: int) -> Statement:

@@ -33,7 +33,7 @@ from kmip.messages import (
     protocol_version,
 )
 from kmip.payloads import PAYLOADS
-from kmip.schema import Struct, dump
+from kmip.schema import Struct, dump, opened
 from kmip.tags import Tag
 from kmip.ttlv import Item
 from kmip.versions import V1_0, V1_4, V2_1, Version
@@ -180,7 +180,7 @@ def _execute(run: _Run, item: RequestBatchItem, payload: Struct) -> Struct:
         message = responses[0].result_message or "the operation has not been completed"
         raise KMIPError(reason, message, status=responses[0].result_status)
     assert isinstance(response, Struct)
-    return response
+    return opened(response, PAYLOADS[item.operation].response)
 
 
 def _unavailable(exc: DatabaseError) -> KMIPError:

@@ -24,8 +24,17 @@ from kmip.enums import (
     State,
 )
 from kmip.errors import KMIPError
-from kmip.objects import OBJECTS, Certificate, CertificateRequest, KeyBlock, KeyValue, OpaqueObject, Template
-from kmip.schema import Struct, dump
+from kmip.objects import (
+    OBJECTS,
+    Certificate,
+    CertificateRequest,
+    KeyBlock,
+    KeyValue,
+    OpaqueObject,
+    Template,
+    same_in_every_version,
+)
+from kmip.schema import Encoded, Struct, dump
 from kmip.structures import Digest, RNGParameters
 from kmip.tags import Tag
 from kmip.ttlv import Item
@@ -74,10 +83,22 @@ def encode(object_type: ObjectType, managed_object: Struct) -> bytes:
 
 def decode(managed: Managed) -> Any:
     """The structure of a stored object; raises `KMIPError` where its material is gone or elsewhere."""
+    return OBJECTS[managed.object_type].load(ttlv.decode(_material(managed)))
+
+
+def as_stored(managed: Managed) -> Struct:
+    """Like `decode`, for one that is given out unchanged: it stays encoded where every version would write it so."""
+    material = _material(managed)
+    if same_in_every_version(material):
+        return Encoded(data=material)
+    return OBJECTS[managed.object_type].load(ttlv.decode(material))
+
+
+def _material(managed: Managed) -> bytes:
     material = managed.material
     if material is None:
         raise KMIPError(ResultReason.KEY_VALUE_NOT_PRESENT, "the server does not hold the material of this object")
-    return OBJECTS[managed.object_type].load(ttlv.decode(material))
+    return material
 
 
 def new(

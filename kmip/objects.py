@@ -1,5 +1,8 @@
 """The managed objects and what holds their material (1.4, 2.1 and 2.2; 2.1, 2 and 3)."""
 
+import re
+from collections.abc import Iterator
+
 from kmip.attributes import Attributes
 from kmip.enums import (
     CertificateRequestType,
@@ -16,7 +19,7 @@ from kmip.schema import BigInteger, Struct, spelled
 from kmip.structures import KEY_MATERIALS, KeyWrappingData
 from kmip.tags import Tag
 from kmip.ttlv import Item
-from kmip.versions import V1_4
+from kmip.versions import V1_0, V1_4, V2_1
 
 
 class KeyValue(Struct):
@@ -144,5 +147,32 @@ OBJECTS: dict[ObjectType, type[Struct]] = {
     ObjectType.SYMMETRIC_KEY: SymmetricKey,
     ObjectType.TEMPLATE: Template,
 }
+
+
+def _varying(struct: type[Struct], seen: set[type[Struct]]) -> Iterator[int]:
+    """Tags within a structure that some version writes otherwise, or not at all."""
+    if struct in seen:
+        return
+    seen.add(struct)
+    for field in struct._fields:
+        if field.spelled is not None or (field.since, field.until) != (V1_0, V2_1):
+            yield from (int(tag) for tag in field.tags)
+        for kind in field.kinds:
+            if kind.struct is not None:
+                yield from _varying(kind.struct, seen)
+
+
+_TAGS = {
+    tag.to_bytes(3, "big") for struct in (*OBJECTS.values(), *KEY_MATERIALS.values()) for tag in _varying(struct, set())
+}
+_VARYING = re.compile(b"|".join(re.escape(tag) for tag in sorted(_TAGS)))
+
+
+def same_in_every_version(encoded: bytes) -> bool:
+    """Whether every version encodes an object as these bytes do. A key may happen to look as if it did not, which
+    costs its reader no more than taking the object apart."""
+    return _VARYING.search(encoded) is None
+
+
 #: The field that holds an object of each type in Register, Import, Get, Export and Put.
 FIELDS: dict[ObjectType, str] = {object_type: object_type.name.lower() for object_type in OBJECTS}

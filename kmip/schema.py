@@ -44,6 +44,9 @@ _SIMPLE: dict[Any, Type] = {
 }
 _new_item = tuple.__new__
 
+#: Appends the binary encoding of a structure: given its tag and type as one number, and its fields by name.
+Writer = Callable[[bytearray, int, dict[str, Any]], None]
+
 
 class Unordered(list[Item]):
     """The children of a structure in an encoding that leaves their order free."""
@@ -150,8 +153,8 @@ def _enumeration_loader(cls: type[Enumeration]) -> Callable[[Item], Enumeration]
 class Field:
     """One declared field, compiled."""
 
-    __slots__ = ("kinds", "loaders", "name", "nested", "position", "repeated", "required", "since", "spelled", "tag",
-                 "tags", "until", "write")  # fmt: skip
+    __slots__ = ("kinds", "loaders", "name", "position", "repeated", "required", "since", "spelled", "tag", "tags",
+                 "until")  # fmt: skip
 
     def __init__(self, position: int, field: "dataclasses.Field[Any]", annotation: Any) -> None:
         self.position = position
@@ -167,11 +170,6 @@ class Field:
             options = _options(get_args(options[0])[0])
         self.kinds = [Kind(option) for option in options]
         self.spelled: Any = options[0] if self.kinds[0].spelled else None
-        only = self.kinds[0] if len(self.kinds) == 1 else None
-        self.nested = only is not None and only.struct is not None
-        self.write: Callable[[bytearray, Any], None] | None = None
-        if only is not None and only.type is not None and not self.nested:
-            self.write = _writer(self.tag, only.type, self.repeated)
         # None stands for "any type": a raw item.
         self.loaders: dict[int, Callable[[Item], Any] | None] = {
             int(kind.type): kind.load for kind in self.kinds if kind.type is not None
@@ -209,6 +207,7 @@ class Struct:
     _lists: ClassVar[tuple[str, ...]]
     _defaults: ClassVar[dict[str, Any]]
     _plans: ClassVar[dict[Version, tuple[Field, ...]]]
+    _writers: ClassVar[dict[Version, Writer]]
 
     def __init_subclass__(cls) -> None:
         dataclasses.dataclass(kw_only=True)(cls)
@@ -228,6 +227,8 @@ class Struct:
             version: tuple(field for field in cls._fields if field.since <= version <= field.until)
             for version in VERSIONS
         }
+        if "_writers" not in vars(cls):
+            cls._writers = _Writers(cls)
 
     @classmethod
     def load(cls, item: Item, *, partial: bool = False) -> Self:
@@ -289,6 +290,8 @@ def _refuse(item: Item, problem: str) -> KMIPError:
 
 def dump(struct: Struct, tag: int, version: Version) -> Item:
     """The item of a structure in a version."""
+    if type(struct) is Encoded:
+        return ttlv.decode(struct.data)
     values = struct.__dict__
     children: list[Item] = []
     for field in struct._plans[version]:
@@ -307,89 +310,126 @@ def dump(struct: Struct, tag: int, version: Version) -> Item:
     return _new_item(Item, (tag, 1, children))
 
 
-def write(out: bytearray, struct: Struct, tag: int, version: Version) -> None:
-    """Append the binary encoding of a structure: what `ttlv.encode` of its item would be, without the item."""
-    head = tag << 8 | 1
-    at = len(out)
-    out += pack_head(head, 0)
-    values = struct.__dict__
-    for field in struct._plans[version]:
-        value = values[field.name]
-        if value is None:
-            continue
-        if field.write is not None:
-            field.write(out, value)
-        elif field.nested:
-            if field.repeated:
-                for one in value:
-                    write(out, one, field.tag, version)
-            else:
-                write(out, value, field.tag, version)
-        elif isinstance(value, Struct):
-            write(out, value, field.tag, version)
-        elif isinstance(value, Encoded):
-            out += value.data
-        else:
-            for item in field.items(value, version):
-                ttlv.write(out, item)
-    pack_head_into(out, at, head, len(out) - at - 8)
-
-
 def encode(struct: Struct, tag: int, version: Version) -> bytes:
-    """The binary encoding of a structure in a version."""
+    """The binary encoding of a structure in a version: what `ttlv.encode` of its item would be, without the item."""
     out = bytearray()
-    write(out, struct, tag, version)
+    struct._writers[version](out, tag << 8 | 1, struct.__dict__)
     return bytes(out)
 
 
-class Encoded:
+class _Writers(dict[Version, Writer]):
+    """The writers of a structure by version, each compiled when it is first asked for."""
+
+    def __init__(self, cls: type[Struct]) -> None:
+        self._cls = cls
+
+    def __missing__(self, version: Version) -> Writer:
+        made = self[version] = _compile(self._cls, version)
+        return made
+
+
+def _compile(cls: type[Struct], version: Version) -> Writer:
+    """A function that writes the fields of a structure one after the other, without looking at the schema again.
+
+    For a structure with one optional text of tag 0x420094:
+
+        def write(out, head, values):
+            at = len(out)
+            out += pack_head(head, 0)
+            value = values["unique_identifier"]
+            if value is not None:
+                data = value.encode()
+                size = len(data)
+                out += pack_head(0x42009407, size)
+                out += data
+                out += PADDING[-size & 7]
+            pack_head_into(out, at, head, len(out) - at - 8)
+    """
+    names: dict[str, Any] = {
+        "Struct": Struct,
+        "PADDING": PADDING,
+        "pack_head": pack_head,
+        "pack_head_into": pack_head_into,
+        "write_item": ttlv.write,
+        "version": version,
+        **{f"pack_{int(type_)}": pack for type_, pack in ttlv.PACK.items()},
+    }
+    lines = ["def write(out, head, values):", " at = len(out)", " out += pack_head(head, 0)"]
+    for number, field in enumerate(cls._plans[version]):
+        lines += [f" value = values[{field.name!r}]", " if value is not None:"]
+        names[f"items_{number}"] = field.items
+        if field.repeated and field.spelled is None and len(field.kinds) == 1:
+            lines.append("  for one in value:")
+            lines += [f"   {line}" for line in _statements(field, "one", f"items_{number}([one], version)")]
+        else:
+            lines += [f"  {line}" for line in _statements(field, "value", f"items_{number}(value, version)")]
+    lines.append(" pack_head_into(out, at, head, len(out) - at - 8)")
+    # Nothing in the source comes from outside: names are those of declared fields.
+    exec(compile("\n".join(lines), f"<writer of {cls.__name__} in {version}>", "exec"), names)  # noqa: S102
+    return cast(Writer, names["write"])
+
+
+def _statements(field: Field, name: str, items: str) -> list[str]:
+    """The statements that write one value of a field; `items` is the expression for its items where they are needed."""
+    kind = field.kinds[0]
+    head = field.tag << 8
+    generic = [f" for item in {items}:", "  write_item(out, item)"]
+    nested = f"{name}._writers[version](out, {head | Type.STRUCTURE:#x}, {name}.__dict__)"
+    if len(field.kinds) == 1 and kind.struct is not None:
+        return [nested]
+    if len(field.kinds) == 1 and kind.type is not None:
+        return _plain(kind.type, head | kind.type, name) or ["if True:", *generic]
+    branches = [f"if isinstance({name}, Struct):", f" {nested}"]
+    if any(kind.type == Type.TEXT_STRING for kind in field.kinds):
+        # Identifiers, which may be numbers or enumerations as well.
+        branches += [f"elif type({name}) is str:", *(f" {line}" for line in _plain(Type.TEXT_STRING, head | 7, name))]
+    return [*branches, "else:", *generic]
+
+
+def _plain(type_: Type, head: int, name: str) -> list[str]:
+    """The statements that write a value of a type; none for a Big Integer."""
+    if type_ in ttlv.PACK:
+        return [f"out += pack_{int(type_)}({head:#x}, {ttlv.LENGTHS[type_]}, {name})"]
+    if type_ not in (Type.TEXT_STRING, Type.BYTE_STRING):
+        return []
+    return [
+        f"data = {name}.encode()" if type_ == Type.TEXT_STRING else f"data = {name}",
+        "size = len(data)",
+        f"out += pack_head({head:#x}, size)",
+        "out += data",
+        "out += PADDING[-size & 7]",
+    ]
+
+
+def _splice(out: bytearray, head: int, values: dict[str, Any]) -> None:
+    out += values["data"]
+
+
+class Encoded(Struct):
     """A structure that is in the binary encoding already, tag and all."""
 
-    __slots__ = ("data",)
+    data: bytes
 
-    def __init__(self, data: bytes) -> None:
-        self.data = data
+    _writers: ClassVar[dict[Version, Writer]] = dict.fromkeys(VERSIONS, _splice)
 
 
-def _writer(tag: int, type_: Type, repeated: bool) -> Callable[[bytearray, Any], None]:
-    """Appends the value, or all values, of a field with one plain type."""
-    head = tag << 8 | type_
-    if type_ in (Type.TEXT_STRING, Type.BYTE_STRING):
-
-        def one(out: bytearray, value: Any) -> None:
-            data = value.encode() if type_ == Type.TEXT_STRING else value
-            length = len(data)
-            out += pack_head(head, length)
-            out += data
-            out += PADDING[-length & 7]
-
-    elif type_ == Type.BIG_INTEGER:
-
-        def one(out: bytearray, value: Any) -> None:
-            ttlv.write(out, _new_item(Item, (tag, type_, value)))
-
-    else:
-        pack, length = ttlv.PACK[type_], ttlv.LENGTHS[type_]
-
-        def one(out: bytearray, value: Any) -> None:
-            out += pack(head, length, value)
-
-    if not repeated:
-        return one
-
-    def every(out: bytearray, value: Any) -> None:
-        for each in value:
-            one(out, each)
-
-    return every
+def opened(struct: Struct, cls: type[Struct]) -> Struct:
+    """A structure of a class, itself and its fields loaded where they are in the binary encoding."""
+    if type(struct) is Encoded:
+        return cls.load(ttlv.decode(struct.data))
+    for field in cls._fields:
+        value = struct.__dict__[field.name]
+        if type(value) is Encoded:
+            (kind,) = field.kinds
+            assert kind.struct is not None
+            setattr(struct, field.name, opened(value, kind.struct))
+    return struct
 
 
 def dump_value(tag: int, value: Any, version: Version) -> Item:
     """The item of a value whose field allows several types, by the value's own class."""
     if isinstance(value, Struct):
         return dump(value, tag, version)
-    if isinstance(value, Encoded):
-        return ttlv.decode(value.data)
     if isinstance(value, Item):
         return Item(tag, value.type, value.value)
     if isinstance(value, (Enumeration, Tag)):

@@ -202,7 +202,8 @@ class Reader:
     def __init__(self, limit: int, tag: Tag = Tag.REQUEST_MESSAGE) -> None:
         self._limit = limit
         self._start = int(tag).to_bytes(3, "big") + b"\x01"
-        self._buffer = bytearray()
+        #: What is there of a message: as it came, while that is one piece.
+        self._buffer: bytes | bytearray = b""
         self._need = HEADER
 
     def __len__(self) -> int:
@@ -210,7 +211,12 @@ class Reader:
 
     def feed(self, data: bytes) -> None:
         """Take bytes as they come from the connection."""
-        self._buffer += data
+        if not self._buffer:
+            self._buffer = data
+        elif isinstance(self._buffer, bytearray):
+            self._buffer += data
+        else:
+            self._buffer = bytearray(self._buffer + data)
 
     def next(self) -> bytes | None:
         """The next whole message, or None where more bytes are needed.
@@ -220,7 +226,7 @@ class Reader:
         """
         buffer = self._buffer
         if len(buffer) < self._need:
-            if buffer and not self._start.startswith(buffer[:4]):
+            if buffer and not self._start.startswith(bytes(buffer[:4])):
                 raise KMIPError(ResultReason.INVALID_MESSAGE, "these bytes do not open a KMIP message")
             return None
         if self._need == HEADER:
@@ -234,9 +240,14 @@ class Reader:
             self._need = HEADER + length
             if len(buffer) < self._need:
                 return None
-        message = bytes(buffer[: self._need])
-        del buffer[: self._need]
-        self._need = HEADER
+        need, self._need = self._need, HEADER
+        if len(buffer) == need:
+            self._buffer = b""
+            return bytes(buffer)
+        message = bytes(buffer[:need])
+        if isinstance(buffer, bytes):
+            buffer = self._buffer = bytearray(buffer)
+        del buffer[:need]
         return message
 
 

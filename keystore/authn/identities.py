@@ -106,18 +106,24 @@ class _LookedUp:
     def __init__(self) -> None:
         self._found: dict[object, Identity] = {}
         self._lock = threading.Lock()
+        self._looking = [threading.RLock() for _ in range(64)]
 
     def get(self, proof: object, look: Callable[[], Identity]) -> Identity:
         """The identity that a proof stands for; `look` finds it, or raises."""
         known = self._found.get(proof)
         if known is not None and time.monotonic() < known.until:
             return known
-        identity = look()
-        with self._lock:
-            if len(self._found) >= self.MANY:
-                self._found.clear()
-            self._found[proof] = identity
-        return identity
+        # What one connection has to look up again, all of the same client have to: one does, the others wait for it.
+        with self._looking[hash(proof) % len(self._looking)]:
+            known = self._found.get(proof)
+            if known is not None and time.monotonic() < known.until:
+                return known
+            identity = look()
+            with self._lock:
+                if len(self._found) >= self.MANY:
+                    self._found.clear()
+                self._found[proof] = identity
+            return identity
 
     def clear(self) -> None:
         """Forget everything."""

@@ -127,6 +127,8 @@ def given(call: Call, managed: Managed, request: GetRequest | ExportRequest) -> 
     as_registered = request.key_wrap_type == KeyWrapType.AS_REGISTERED
     if specification is not None and as_registered:
         raise KMIPError(ResultReason.INVALID_FIELD, "a key is given as it was registered, or wrapped anew")
+    if specification is None and not managed.columns["sensitive"] and _is_stored_so(call, managed, request):
+        return objects.as_stored(managed)
     managed_object: Struct = objects.decode(managed)
     block = objects.key_block(managed_object)
     stays = wrapped.is_wrapped(block) and request.key_wrap_type != KeyWrapType.NOT_WRAPPED and specification is None
@@ -143,6 +145,16 @@ def given(call: Call, managed: Managed, request: GetRequest | ExportRequest) -> 
     if specification is not None:
         wrapped.wrap(call, block, specification, shown(managed))
     return managed_object
+
+
+def _is_stored_so(call: Call, managed: Managed, request: GetRequest | ExportRequest) -> bool:
+    """Whether the object is stored in the form in which it is to be given out."""
+    wanted = request.key_format_type
+    if request.key_compression_type is not None or request.key_wrap_type == KeyWrapType.NOT_WRAPPED:
+        return False
+    if wanted is None and not call.dialect:
+        return True
+    return managed.columns["key_format_type"] == KeyFormatType.RAW and wanted in (None, KeyFormatType.RAW)
 
 
 _WRAP_TYPES = (None, KeyWrapType.NOT_WRAPPED, KeyWrapType.AS_REGISTERED)

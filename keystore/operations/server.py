@@ -1,10 +1,11 @@
 """Operations about the server itself: Query, Discover Versions, Interop, Log, Ping."""
 
 import logging
-from typing import Final
+from typing import Final, NamedTuple
 
 from keystore import conf, creation, objects, policy, store
 from keystore.call import HANDLERS, Call, operation
+from keystore.conf import Config
 from keystore.operations.create import DEFAULTS, default_attributes
 from keystore.version import VERSION
 from kmip.enums import (
@@ -37,6 +38,7 @@ from kmip.payloads import (
     QueryRequest,
     QueryResponse,
 )
+from kmip.schema import Encoded, Struct, encode
 from kmip.structures import (
     CapabilityInformation,
     ExtensionInformation,
@@ -162,9 +164,11 @@ NOT_OFFERED: Final[dict[Operation, str]] = {
 
 
 @operation(Operation.QUERY, changes=False)
-def query(call: Call, request: QueryRequest) -> QueryResponse:
-    """Say what the server can do (KMIP 2.1, 6.1.40); functions that nobody knows are passed over."""
-    response = QueryResponse()
+def query(call: Call, request: QueryRequest) -> Struct:
+    """Say what the server can do (KMIP 2.1, 6.1.40); functions that nobody knows are passed over.
+
+    Many clients begin every connection with it: what is the same for all is kept as it was encoded first.
+    """
     if request.object_groups is not None:
         _check_groups(call, request.object_groups.object_group)
     # Some clients ask for nothing and expect these (docs/divergences.md).
@@ -173,11 +177,39 @@ def query(call: Call, request: QueryRequest) -> QueryResponse:
         functions = [*functions, QueryFunction.QUERY_SERVER_INFORMATION]
     if QueryFunction.QUERY_EXTENSION_MAP in functions:
         functions = [one for one in functions if one != QueryFunction.QUERY_EXTENSION_LIST]
-    for function in functions:
-        answer = _ANSWERS.get(function)
-        if answer is not None:
-            answer(call, response)
-    return response
+    return _answered(call, functions)
+
+
+class _Answers(NamedTuple):
+    """Answers to Query under a configuration, by version and functions."""
+
+    config: Config | None
+    kept: dict[tuple[int, ...], Encoded]
+
+
+_answers = _Answers(None, {})
+#: Clients ask for a handful of sets of functions; whoever tries out all of them fills no memory.
+MAX_KEPT: Final = 256
+#: What depends on who asks; all else only on version and configuration.
+_OWN: Final = frozenset({QueryFunction.QUERY_DEFAULTS_INFORMATION})
+
+
+def _answered(call: Call, functions: list[QueryFunction]) -> Encoded:
+    global _answers
+    config, answers = conf.current(), _answers
+    if answers.config is not config:
+        _answers = answers = _Answers(config, {})
+    key = (call.version, *(int(function) for function in functions))
+    answer = answers.kept.get(key)
+    if answer is None:
+        response = QueryResponse()
+        for function in functions:
+            if function in _ANSWERS:
+                _ANSWERS[function](call, response)
+        answer = Encoded(data=encode(response, Tag.RESPONSE_PAYLOAD, call.version))
+        if _OWN.isdisjoint(functions) and len(answers.kept) < MAX_KEPT:
+            answers.kept[key] = answer
+    return answer
 
 
 def _check_groups(call: Call, groups: list[str]) -> None:
