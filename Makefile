@@ -5,7 +5,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 BIN := .venv/bin
 CONFIG ?= var/kms.toml
 
-.PHONY: run test test-db test-browser bench clean
+.PHONY: run test test-db test-browser test-survival bench clean
 
 run: .venv/.runtime $(CONFIG) var/root.key
 	@export KMS_CONFIG=$(CONFIG) && $(BIN)/python manage.py migrate --verbosity 0 && \
@@ -26,6 +26,10 @@ test-db: .venv/.development
 test-browser: .venv/.development
 	@command -v chromium > /dev/null || apt-get install -y -q chromium
 	$(BIN)/python -m pytest -m browser --browser-tests
+
+# Fifty random points of each kind of work that must survive kill -9; `make test` takes a few.
+test-survival: .venv/.development
+	SURVIVAL_POINTS=50 $(BIN)/python -m pytest tests/test_survival.py
 
 bench: .venv/.development
 	$(BIN)/python -m benchmarks.run

@@ -13,11 +13,13 @@ stays sealed in it as well. Inside, compressed, is one line of JSON a row.
 
 import base64
 import datetime
+import fcntl
+import glob
 import hashlib
 import os
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from struct import Struct
 from typing import Any, BinaryIO, Final
@@ -229,9 +231,10 @@ def write(path: Path, progress: Progress = lambda done, of: None) -> int:
     sealer = sealing.sealer()
     sealer.check()
     key, prefix = os.urandom(sealing.KEY_LENGTH), os.urandom(PREFIX_LENGTH)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     if path.exists():
         raise BackupError(f"{path} exists; name another file")
+    _sweep(path)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with _snapshot(), _create(part) as file:
             counts = {model._meta.label_lower: model._default_manager.count() for model in tables()}
@@ -270,7 +273,17 @@ def write(path: Path, progress: Progress = lambda done, of: None) -> int:
 
 
 def _create(path: Path) -> BinaryIO:
-    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
+    file = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
+    fcntl.flock(file, fcntl.LOCK_EX)
+    return file
+
+
+def _sweep(path: Path) -> None:
+    """Remove what backups to the same file left behind whose process was killed: nobody holds its lock."""
+    for part in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+        with part.open("rb") as file, suppress(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            part.unlink(missing_ok=True)
 
 
 # Restore.

@@ -137,11 +137,13 @@ def rotate_root_file(path: Path) -> Path:
         # Of a rotation that was cut short before the database took it.
         staged.unlink(missing_ok=True)
         sealing.create_root_key(staged)
-        rotate_root(sealing.LocalProvider(sealing.read_root_key(staged)))
+        # Backups made before need it; it has its second name before the file can be replaced, however this ends.
         kept = path.with_name(f"{path.name}.{old_name}")
         if not kept.exists():
             os.link(path, kept)
-        staged.replace(path)
+        rotate_root(sealing.LocalProvider(sealing.read_root_key(staged)))
+        with contextlib.suppress(FileNotFoundError):  # A process that started meanwhile has done it.
+            staged.replace(path)
         sealing.sync_folder(path)
     sealing.reset()
     return kept

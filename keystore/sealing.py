@@ -17,6 +17,7 @@ import stat
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from struct import Struct
 from typing import Any, Final, Protocol
@@ -109,8 +110,9 @@ class StagedProvider(LocalProvider):
 
     def settled(self) -> None:
         """Finish the rotation: the staged file becomes the file of the root key."""
-        if self._staged.exists():
+        with suppress(FileNotFoundError):  # Another process may be finishing it.
             self._staged.replace(self._path)
+            sync_folder(self._path)
             log.warning("%s now holds the root key that an interrupted rotation had staged", self._path)
 
 
@@ -118,16 +120,22 @@ WRONG: Final = "the root key is not the one that this database was sealed under"
 
 
 def create_root_key(path: Path) -> None:
-    """Write a new root key, as hexadecimal, to a file that only its owner may read; an existing file is kept."""
+    """Write a new root key, as hexadecimal, to a file that only its owner may read; an existing file is kept.
+
+    The file appears whole under its name, or not at all.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.urandom(4).hex()}.part")
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return
-    with os.fdopen(descriptor, "w") as file:
-        file.write(os.urandom(KEY_LENGTH).hex() + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+        with os.fdopen(descriptor, "w") as file:
+            file.write(os.urandom(KEY_LENGTH).hex() + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        with suppress(FileExistsError):
+            os.link(part, path)  # Which, unlike a renaming, takes no other file's place.
+    finally:
+        part.unlink(missing_ok=True)
     sync_folder(path)
 
 
@@ -153,7 +161,14 @@ def file_provider(options: Any) -> Provider:
 def _staged_file(options: Any) -> Provider | None:
     path = Path(options.root_key_file)
     staged = staged_path(path)
-    return StagedProvider(read_root_key(staged), staged, path) if staged.exists() else None
+    if not staged.exists():
+        return None
+    try:
+        return StagedProvider(read_root_key(staged), staged, path)
+    except SealingError:
+        if staged.exists():
+            raise
+        return None  # It has just become the file of the root key.
 
 
 def read_root_key(path: Path) -> bytes:
@@ -192,9 +207,10 @@ STAGED: Final[dict[str, Callable[[Any], Provider | None]]] = {"keystore.sealing.
 
 def providers(options: Any) -> list[Provider]:
     """The root keys that may be the database's, the likeliest first; raises `SealingError`."""
-    first: Provider = import_string(options.provider)(options)
     staged = STAGED.get(options.provider)
+    # Looked for first: when a rotation ends between the two looks, the file has the new key.
     second = staged(options) if staged is not None else None
+    first: Provider = import_string(options.provider)(options)
     return [first] if second is None else [first, second]
 
 
