@@ -5,6 +5,7 @@ Three questions, in this order: does a role allow the operation at all (`check`)
 were granted, and some roles reach every object of the namespace.
 """
 
+from collections.abc import Collection
 from typing import Any, Final
 
 from django.db.models import QuerySet
@@ -71,16 +72,16 @@ def decides(identity: Identity, managed: Managed) -> bool:
     return managed.owner == identity.username or identity.administers
 
 
-def visible(identity: Identity) -> QuerySet[ManagedObject]:
-    """The objects that exist for an identity, newest first."""
-    return identity.confine(_visible(identity))  # type: ignore[no-any-return]
+def visible(identity: Identity, among: Collection[str] | None = None) -> QuerySet[ManagedObject]:
+    """The objects that exist for an identity, newest first; of those `among` some primary keys, if any are given."""
+    return identity.confine(_visible(identity, among))  # type: ignore[no-any-return]
 
 
-def _visible(identity: Identity) -> QuerySet[ManagedObject]:
+def _visible(identity: Identity, among: Collection[str] | None) -> QuerySet[ManagedObject]:
     if not identity.typed:
         if identity.everywhere:
-            return store.objects_in(identity.namespace)
-        return store.visible(identity, operations=identity.operations)
+            return store.objects_in(identity.namespace, among)
+        return store.visible(identity, operations=identity.operations, among=among)
     own, everywhere = set(), set()
     for object_type in ObjectType:
         mine, all_ = identity.allowed(object_type)
@@ -88,4 +89,4 @@ def _visible(identity: Identity) -> QuerySet[ManagedObject]:
             everywhere.add(int(object_type))
         elif mine:
             own.add(int(object_type))
-    return store.visible(identity, operations=identity.operations, types=own, everywhere=everywhere)
+    return store.visible(identity, operations=identity.operations, types=own, everywhere=everywhere, among=among)

@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple, Protocol
 import orjson
 from django.db import IntegrityError, connection, transaction
 from django.db.models import Aggregate, BigIntegerField, Case, F, OuterRef, Q, QuerySet, Subquery, Value, When
+from django.db.models.functions import Concat
 
 from keystore import clock, compiled, sealing, states
 from keystore.grouping import groups
@@ -568,10 +569,10 @@ def index_value(key: Key, value: Any) -> str:
 def _indexed(key: Key, value: Any) -> tuple[str, str]:
     """The text by which the index finds a value, and what else a structure says: `|tag=text|tag=text|`."""
     if not isinstance(key, Tag):
-        return _short(_text(value)), ""
+        return short(_text(value)), ""
     item = BY_TAG[key].kind.item(key, value, V2_1)
     if item.type != Type.STRUCTURE:
-        return _short(_text(item)), ""
+        return short(_text(item)), ""
     identifying = _identifying(key)
     found, rest = "", []
     for child in item.value:
@@ -579,7 +580,7 @@ def _indexed(key: Key, value: Any) -> tuple[str, str]:
             found = _text(child)
         else:
             rest.append(f"{child.tag:06X}={_text(child)}")
-    return _short(found), _short(SEPARATOR.join(("", *rest, ""))) if rest else ""
+    return short(found), short(SEPARATOR.join(("", *rest, ""))) if rest else ""
 
 
 def _identifying(key: Tag) -> int:
@@ -588,7 +589,7 @@ def _identifying(key: Tag) -> int:
     return int(_IDENTIFYING.get(key) or struct._fields[0].tag)
 
 
-def _short(text: str) -> str:
+def short(text: str) -> str:
     """A text that fits the index: a long one keeps its beginning, for searches, and ends in a digest."""
     if len(text) <= VALUE_LENGTH and "\x00" not in text:
         return text
@@ -635,7 +636,7 @@ def index_rows(namespace: str, attributes: Attributes) -> Iterator[IndexRow]:
 def _spread(key: Key, value: Any) -> list[tuple[str, str]]:
     """The index entries of a value: one, but one for each tag of a list of tags."""
     if isinstance(key, tuple) and key.name == TAGS and value is not None and value.type == Type.TEXT_STRING:
-        return [(_short(tag), "") for tag in tags_in(value.value)]
+        return [(short(tag), "") for tag in tags_in(value.value)]
     return [_indexed(key, value)]
 
 
@@ -655,9 +656,13 @@ def tags_in(text: str) -> list[str]:
 # Locating.
 
 
-def objects_in(namespace: str) -> QuerySet[ManagedObject]:
-    """Every object of a namespace, newest first."""
-    return ManagedObject.objects.filter(namespace=namespace).order_by("-serial")
+def objects_in(namespace: str, among: Collection[str] | None = None) -> QuerySet[ManagedObject]:
+    """Every object of a namespace, newest first; only those `among` these primary keys where some are given."""
+    if among is None:
+        return ManagedObject.objects.filter(namespace=namespace).order_by("-serial")
+    # As an expression, because SQLite would walk through the namespace's objects rather than look up more than ten.
+    chosen = ManagedObject.objects.alias(home=Concat("namespace", Value(""))).filter(home=namespace, uid__in=among)
+    return chosen.order_by("-serial")
 
 
 def with_attribute(
@@ -708,7 +713,7 @@ def _with_index(
 
 def with_tag(objects: QuerySet[ManagedObject], namespace: str, labels: list[str], tag: str) -> QuerySet[ManagedObject]:
     """The objects that have a tag in one of these vendor attributes."""
-    return objects.filter(index__namespace=namespace, index__attribute__in=labels, index__value=_short(tag)).order_by(
+    return objects.filter(index__namespace=namespace, index__attribute__in=labels, index__value=short(tag)).order_by(
         "-index__serial"
     )
 
@@ -802,7 +807,7 @@ def settle_due(now: int) -> None:
 def named(namespace: str, name: str, object_type: ObjectType, now: int) -> Managed | None:
     """The object of a type with a Name, that is not destroyed."""
     objects = objects_in(namespace).filter(object_type=object_type).exclude(state__in=states.DESTROYED)
-    found = fetch_all(_with_index(objects, Tag.NAME, namespace, {"index__value": _short(name)})[:1], now)
+    found = fetch_all(_with_index(objects, Tag.NAME, namespace, {"index__value": short(name)})[:1], now)
     return found[0] if found else None
 
 
@@ -883,10 +888,16 @@ FEW_GRANTED: Final = 500
 
 
 def visible(
-    who: Principals, *, operations: int, types: Collection[int] | None = None, everywhere: Collection[int] = ()
+    who: Principals,
+    *,
+    operations: int,
+    types: Collection[int] | None = None,
+    everywhere: Collection[int] = (),
+    among: Collection[str] | None = None,
 ) -> QuerySet[ManagedObject]:
     """The objects that a user owns or was granted one of these operations on, newest first: only those of some object
-    types where `types` is given, and those of the types in `everywhere` whoever's they are."""
+    types where `types` is given, and those of the types in `everywhere` whoever's they are; of all these only those
+    `among` some primary keys, if any are given."""
     granted = granted_to(who.principals).filter(namespace=who.namespace)
     granted = granted.annotate(usable=F("operations").bitand(operations & _EVERY_BIT)).filter(usable__gt=0)
     keys = granted.values_list("object_id", flat=True)
@@ -898,7 +909,7 @@ def visible(
         found &= Q(object_type__in=types)
     if everywhere:
         found |= Q(object_type__in=everywhere)
-    return objects_in(who.namespace).filter(found)
+    return objects_in(who.namespace, among).filter(found)
 
 
 _EVERY_BIT: Final = 2**63 - 1

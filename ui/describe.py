@@ -9,6 +9,7 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
+from keystore import addressing, store
 from kmip.attributes import BY_TAG, Attributes, Key, Vendor
 from kmip.enums import CryptographicUsageMask, Enumeration, Mask, NameType
 from kmip.schema import Kind, Struct
@@ -196,6 +197,19 @@ def item_value(item: Item) -> Any:
     if item.type == Type.DATE_TIME:
         return moment(item.value)
     return str(item.value)
+
+
+def tag_key(attributes: Attributes) -> Vendor | None:
+    """The vendor attribute in which an object has its tags, if it has any."""
+    keys = [Vendor(vendor, store.TAGS) for vendor in addressing.vendors()]
+    return next((key for key in keys if key in attributes), None)
+
+
+def tags_of(attributes: Attributes) -> list[str]:
+    """The tags of the JSON dialect: a JSON list in a vendor attribute."""
+    key = tag_key(attributes)
+    item = attributes.first(key) if key is not None else None
+    return store.tags_in(item.value) if item is not None and isinstance(item.value, str) else []
 
 
 def names(mask: type[Mask], number: int) -> list[str]:

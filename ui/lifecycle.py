@@ -1,5 +1,6 @@
 """What can be done with an object in the state it is in, and the forms for it."""
 
+import json
 import time
 from typing import Any, NamedTuple
 
@@ -9,12 +10,12 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from keystore import states
+from keystore import addressing, states, store
 from keystore.call import HANDLERS
 from keystore.operations.lifecycle import NEED_NO_REVOKE
 from keystore.states import Event
 from keystore.store import Managed
-from kmip.attributes import Attributes
+from kmip.attributes import Attributes, Vendor
 from kmip.enums import LinkType, ObjectType, Operation, RevocationReasonCode, State
 from kmip.payloads import (
     ActivateRequest,
@@ -25,10 +26,13 @@ from kmip.payloads import (
     ReKeyKeyPairRequest,
     ReKeyRequest,
     RevokeRequest,
+    SetAttributeRequest,
 )
 from kmip.schema import Struct
 from kmip.structures import RevocationReason
-from ui import session
+from kmip.tags import Tag
+from kmip.ttlv import Item, Type
+from ui import describe, session
 from ui.words import REASONS, label
 
 TITLES: dict[Operation, Promise] = {
@@ -41,13 +45,14 @@ TITLES: dict[Operation, Promise] = {
     Operation.ARCHIVE: _("Archive"),
     Operation.RECOVER: _("Recover"),
     Operation.ADD_ATTRIBUTE: _("Add to a group"),
+    Operation.SET_ATTRIBUTE: _("Tag"),
 }
 
 
 class OperationForm(forms.Form):
     """A form that makes the payload of an operation on one object."""
 
-    def payload(self, uid: str) -> Struct:
+    def payload(self, managed: Managed) -> Struct:
         """The request payload."""
         raise NotImplementedError
 
@@ -55,8 +60,8 @@ class OperationForm(forms.Form):
 class ActivateForm(OperationForm):
     """Activate asks for nothing."""
 
-    def payload(self, uid: str) -> Struct:
-        return ActivateRequest(unique_identifier=uid)
+    def payload(self, managed: Managed) -> Struct:
+        return ActivateRequest(unique_identifier=managed.uid)
 
 
 class RevokeForm(OperationForm):
@@ -76,14 +81,14 @@ class RevokeForm(OperationForm):
         widget=forms.DateTimeInput(attrs={"type": "datetime-local"}, format="%Y-%m-%dT%H:%M"),
     )
 
-    def payload(self, uid: str) -> Struct:
+    def payload(self, managed: Managed) -> Struct:
         data = self.cleaned_data
         code = data["reason"]
         occurred = None
         if code in states.COMPROMISES:
             occurred = int(data["occurred"].timestamp() if data["occurred"] else time.time())
         return RevokeRequest(
-            unique_identifier=uid,
+            unique_identifier=managed.uid,
             revocation_reason=RevocationReason(revocation_reason_code=code, revocation_message=data["message"] or None),
             compromise_occurrence_date=occurred,
         )
@@ -94,36 +99,36 @@ class DestroyForm(OperationForm):
 
     sure = forms.BooleanField(label=_("I know that the material cannot be brought back."))
 
-    def payload(self, uid: str) -> Struct:
-        return DestroyRequest(unique_identifier=uid)
+    def payload(self, managed: Managed) -> Struct:
+        return DestroyRequest(unique_identifier=managed.uid)
 
 
 class ReKeyForm(OperationForm):
     """Re-key makes a replacement, which takes the names over."""
 
-    def payload(self, uid: str) -> Struct:
-        return ReKeyRequest(unique_identifier=uid)
+    def payload(self, managed: Managed) -> Struct:
+        return ReKeyRequest(unique_identifier=managed.uid)
 
 
 class ReKeyKeyPairForm(OperationForm):
     """Re-key of a pair goes by its private key."""
 
-    def payload(self, uid: str) -> Struct:
-        return ReKeyKeyPairRequest(private_key_unique_identifier=uid)
+    def payload(self, managed: Managed) -> Struct:
+        return ReKeyKeyPairRequest(private_key_unique_identifier=managed.uid)
 
 
 class ArchiveForm(OperationForm):
     """Archive asks for nothing."""
 
-    def payload(self, uid: str) -> Struct:
-        return ArchiveRequest(unique_identifier=uid)
+    def payload(self, managed: Managed) -> Struct:
+        return ArchiveRequest(unique_identifier=managed.uid)
 
 
 class RecoverForm(OperationForm):
     """Recover asks for nothing."""
 
-    def payload(self, uid: str) -> Struct:
-        return RecoverRequest(unique_identifier=uid)
+    def payload(self, managed: Managed) -> Struct:
+        return RecoverRequest(unique_identifier=managed.uid)
 
 
 class GroupForm(OperationForm):
@@ -131,10 +136,38 @@ class GroupForm(OperationForm):
 
     group = forms.CharField(label=_("Group"), max_length=200)
 
-    def payload(self, uid: str) -> Struct:
+    def payload(self, managed: Managed) -> Struct:
         attributes = Attributes()
         attributes.object_group = [self.cleaned_data["group"]]
-        return AddAttributeRequest(unique_identifier=uid, new_attribute=attributes)
+        return AddAttributeRequest(unique_identifier=managed.uid, new_attribute=attributes)
+
+
+class TagForm(OperationForm):
+    """A tag to add to those that an object has."""
+
+    tag = forms.CharField(label=_("Tag"), max_length=100)
+
+    def clean_tag(self) -> str:
+        """Refuse those that the server gives by itself."""
+        tag: str = self.cleaned_data["tag"]
+        if tag.startswith("_"):
+            raise forms.ValidationError(gettext("Tags that begin with “_” are the server's own."))
+        return tag
+
+    def payload(self, managed: Managed) -> Struct:
+        tags = describe.tags_of(managed.attributes)
+        tag = self.cleaned_data["tag"]
+        return SetAttributeRequest(
+            unique_identifier=managed.uid,
+            new_attribute=tagged(tags if tag in tags else [*tags, tag], describe.tag_key(managed.attributes)),
+        )
+
+
+def tagged(tags: list[str], key: Vendor | None = None) -> Attributes:
+    """The attribute that holds tags, of the vendor that it has already or of this server's."""
+    text = json.dumps(tags, ensure_ascii=False)
+    own = Vendor(addressing.vendors()[-1], store.TAGS)
+    return Attributes({key or own: {0: Item(Tag.ATTRIBUTE_VALUE, Type.TEXT_STRING, text)}})
 
 
 FORMS: dict[Operation, type[OperationForm]] = {
@@ -146,6 +179,7 @@ FORMS: dict[Operation, type[OperationForm]] = {
     Operation.ARCHIVE: ArchiveForm,
     Operation.RECOVER: RecoverForm,
     Operation.ADD_ATTRIBUTE: GroupForm,
+    Operation.SET_ATTRIBUTE: TagForm,
 }
 
 
@@ -193,7 +227,7 @@ def plan(request: HttpRequest, operation: Operation, managed: Managed) -> Plan:
         return Plan(
             archived, gettext("It comes back from the archive.") if archived else gettext("It is not archived.")
         )
-    if state in states.DESTROYED and operation != Operation.ADD_ATTRIBUTE:
+    if state in states.DESTROYED:
         if operation == Operation.REVOKE and state == State.DESTROYED:
             return Plan(True, gettext("It stays destroyed; a compromise is noted."))
         return Plan(False, gettext("It is destroyed."))
@@ -249,8 +283,8 @@ def _archive(managed: Managed, state: State) -> Plan:
     return Plan(True, gettext("It can be found, but not used until it is recovered."))
 
 
-def _always(managed: Managed, state: State) -> Plan:
-    return Plan(True, label(state))
+def _changed(managed: Managed, state: State) -> Plan:
+    return Plan(True, gettext("It stays as it is otherwise."))
 
 
 _PLANS: dict[Operation, Any] = {
@@ -260,8 +294,7 @@ _PLANS: dict[Operation, Any] = {
     Operation.GET: _get,
     Operation.RE_KEY: _rekey,
     Operation.RE_KEY_KEY_PAIR: _rekey,
-    Operation.ARCHIVE: lambda managed, state: Plan(
-        True, gettext("It can be found, but not used until it is recovered.")
-    ),
-    Operation.ADD_ATTRIBUTE: _always,
+    Operation.ARCHIVE: _archive,
+    Operation.ADD_ATTRIBUTE: _changed,
+    Operation.SET_ATTRIBUTE: _changed,
 }

@@ -1,6 +1,7 @@
 """Who sits at the console, and what they ask the engine. Every page reaches the key store through here."""
 
 import time
+from collections.abc import Collection
 from typing import Any
 
 from django.contrib import messages
@@ -45,10 +46,9 @@ def attempt(request: HttpRequest, operation: Operation, payload: Struct) -> Any:
         return None
 
 
-def visible(request: HttpRequest) -> QuerySet[ManagedObject]:
-    """The objects that exist for the person, newest first."""
-    who = identity(request)
-    return policy.visible(who)
+def visible(request: HttpRequest, among: Collection[str] | None = None) -> QuerySet[ManagedObject]:
+    """The objects that exist for the person, newest first; of those `among` some primary keys, if any are given."""
+    return policy.visible(identity(request), among)
 
 
 def may(request: HttpRequest, operation: Operation, managed: Managed) -> bool:

@@ -8,7 +8,7 @@ import threading
 import time
 from typing import Final, NamedTuple
 
-from django.db.models import Count, Q, QuerySet
+from django.db.models import Count, QuerySet
 from django.http import HttpRequest
 
 from keystore.models import ManagedObject
@@ -40,6 +40,11 @@ class Tally(NamedTuple):
         return sum(self.states.values())
 
 
+def changing(days: int, now: int) -> QuerySet[ManagedObject]:
+    """The objects of all namespaces whose state changes by itself within some days."""
+    return ManagedObject.objects.filter(next_change__range=(now, now + days * DAY))
+
+
 def expiring(objects: QuerySet[ManagedObject], days: int, now: int) -> QuerySet[ManagedObject]:
     """The active objects whose deactivation date comes within some days."""
     return objects.filter(state=State.ACTIVE, next_change__range=(now, now + days * DAY))
@@ -47,7 +52,7 @@ def expiring(objects: QuerySet[ManagedObject], days: int, now: int) -> QuerySet[
 
 def rotating(objects: QuerySet[ManagedObject], days: int, now: int) -> QuerySet[ManagedObject]:
     """The objects that are due for rotation within some days, or were already."""
-    return objects.filter(Q(next_rotation__lte=now + days * DAY), next_rotation__isnull=False)
+    return objects.filter(next_rotation__lte=now + days * DAY)
 
 
 def _counted(objects: QuerySet[ManagedObject]) -> Tally:

@@ -7,9 +7,12 @@ import time
 
 import pytest
 
+from keystore import engine
+from keystore.authn import Peer
 from keystore.models import ManagedObject
-from kmip.enums import State
-from ui import objects
+from kmip.enums import Operation, State
+from kmip.payloads import SetAttributeRequest
+from ui import facets, lifecycle, objects, paging
 from ui.objects import address_of, key_of, uid_of
 
 
@@ -174,3 +177,96 @@ def test_partial_updates_are_the_list_alone(alice, make):
     answer = alice.get("/ui/objects/", headers={"HX-Request": "true"})
     assert b"<html" not in answer.content
     assert answer["Vary"].startswith("HX-Request")
+
+
+# However many objects there are.
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Pages of three, windows of 4, 4 and 8 objects, and two count as few."""
+    monkeypatch.setattr(objects, "PAGE", 3)
+    monkeypatch.setattr(paging, "WINDOWS", (4, 4, 8))
+    monkeypatch.setattr(paging, "READ", 5)
+    monkeypatch.setattr(facets, "FEW", 2)
+
+
+def walk(client, query, way="older"):
+    """The names on all pages of a list, following one of its links; whether pages ended early."""
+    found, cuts, address = [], 0, f"/ui/objects/?{query}"
+    while True:
+        page = client.get(address)
+        found.append(names(page))
+        cuts += page.context["cl"].cut
+        link = getattr(page.context["cl"], way)
+        if not link:
+            return found, cuts, page
+        address = "/ui/objects/" + link
+
+
+NARROWED = {
+    "": lambda n: True,
+    "group=third": lambda n: n % 3 == 0,
+    "length=128": lambda n: n % 5 == 0,
+    "group=third&length=128": lambda n: n % 15 == 0,
+    "group=third&owner=alice&type=SymmetricKey&state=PreActive": lambda n: n % 3 == 0,
+    "group=rare": lambda n: n in (1, 25),
+    "q=k2": lambda n: str(n).startswith("2"),
+    "q=k2&length=128": lambda n: n in (20, 25),
+    "tag=even": lambda n: n % 2 == 0,
+    "length=64": lambda n: False,
+}
+
+
+@pytest.fixture
+def thirty(make):
+    """Thirty keys, k0 to k29, of several kinds."""
+    for n in range(30):
+        groups = [*(["third"] if n % 3 == 0 else []), *(["rare"] if n in (1, 25) else [])]
+        uid = make(name=f"k{n}", object_group=groups, cryptographic_length=128 if n % 5 == 0 else 256)
+        if n % 2 == 0:
+            payload = SetAttributeRequest(unique_identifier=uid, new_attribute=lifecycle.tagged(["even"]))
+            engine.execute(Operation.SET_ATTRIBUTE, payload, Peer("ui", user="alice"))
+
+
+def test_every_page_of_every_query_is_whole(alice, thirty, small):
+    """Whatever is asked and wherever windows end, each object that fits is on one page, in order, both ways."""
+    for query, fits in NARROWED.items():
+        wanted = [f"k{n}" for n in reversed(range(30)) if fits(n)]
+        older, _, last = walk(alice, query)
+        assert [name for page in older for name in page] == wanted, query
+        assert all(len(page) <= 3 for page in older), query
+        if len(older) > 1:
+            back, _, _ = walk(alice, last.context["cl"].newer.removeprefix("?"), "newer")
+            again = [name for page in reversed(back) for name in page]
+            assert again == wanted[: len(again)], query
+            assert len(again) >= len(wanted) - 3, query
+        exported = b"".join(alice.get(f"/ui/objects/export/json/?{query}").streaming_content)
+        assert [one["name"] for one in json.loads(exported)] == wanted, query
+
+
+def test_a_page_ends_early_rather_than_late(alice, thirty, small):
+    """Where nothing fits, a page looks at so many objects, says so, and the next goes on from there."""
+    page = alice.get("/ui/objects/?length=64")
+    assert page.context["cl"].cut
+    assert "Many objects were looked at" in page.content.decode()
+    found, cuts, _ = walk(alice, "length=64")
+    assert (cuts, found) == (1, [[], []])
+
+
+def test_few_objects_need_no_walk(alice, thirty, small):
+    """What only few have is looked up, and found on the first page however old it is."""
+    page = alice.get("/ui/objects/?group=rare")
+    assert (names(page), page.context["cl"].cut) == (["k25", "k1"], False)
+
+
+def test_tags_are_added_to_several(alice, make):
+    """Tags that were there stay; what may not be changed is left out."""
+    first, second = make(name="one"), make(name="two")
+    chosen = {"action": "tag", "index": "0", "_selected_action": [first, second], "confirm": "1"}
+    assert alice.post("/ui/objects/", chosen | {"tag": "payroll"}).status_code == 302
+    chosen["_selected_action"] = [first]
+    assert alice.post("/ui/objects/", chosen | {"tag": "2026"}).status_code == 302
+    assert names(alice.get("/ui/objects/", {"tag": "payroll"})) == ["two", "one"]
+    assert names(alice.get("/ui/objects/", {"tag": "2026"})) == ["one"]
+    assert alice.post("/ui/objects/", chosen | {"tag": "_kk"}).status_code == 200

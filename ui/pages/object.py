@@ -19,7 +19,7 @@ from kmip.objects import FIELDS
 from kmip.payloads import ExportRequest, GetAttributesRequest, GetRequest
 from kmip.tags import Tag
 from ui import certificate, describe, lifecycle, session
-from ui.objects import address_of, name_of, tags_of, uid_of
+from ui.objects import address_of, name_of, uid_of
 from ui.pages import Route
 from ui.site import site
 from ui.words import LINKS, label
@@ -143,7 +143,7 @@ def show(request: HttpRequest, key: str) -> HttpResponse:
         "type": label(managed.object_type),
         "state": label(managed.state),
         "state_key": managed.state.spelling,
-        "tags": tags_of(attributes),
+        "tags": describe.tags_of(attributes),
         "sections": describe.sections(attributes),
         "timeline": timeline(attributes, now),
         "links": nodes,
@@ -182,7 +182,7 @@ def act(request: HttpRequest, key: str, slug: str) -> HttpResponse:
     plan = lifecycle.plan(request, operation, managed)
     form = lifecycle.FORMS[operation](request.POST or None)
     if request.method == "POST" and form.is_valid():
-        answer = session.attempt(request, operation, form.payload(managed.uid))
+        answer = session.attempt(request, operation, form.payload(managed))
         if answer is not None:
             messages.success(request, gettext("%(action)s: done.") % {"action": lifecycle.TITLES[operation]})
         new = getattr(answer, "unique_identifier", None) or getattr(answer, "private_key_unique_identifier", None)
