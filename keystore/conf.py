@@ -259,6 +259,18 @@ class Pki:
 
 
 @dataclass(frozen=True, slots=True)
+class Jobs:
+    """What is done in the background, on one node at a time."""
+
+    asynchronous_workers: int = setting(2, "Asynchronous requests that are carried out at the same time.", minimum=1)
+    large_batch: int = setting(
+        256, "Batch items beyond which a message is answered asynchronously if the client allows it.", minimum=1
+    )
+    max_asynchronous: int = setting(1000, "Asynchronous requests of one client that may wait.", minimum=1)
+    result_lifetime: float = setting(86_400.0, "Seconds that the result of an asynchronous request is kept.", minimum=1)
+
+
+@dataclass(frozen=True, slots=True)
 class Crypto:
     """What cryptography is allowed to use."""
 
@@ -294,6 +306,7 @@ class Config:
     access: Access
     audit: Audit
     pki: Pki
+    jobs: Jobs
     crypto: Crypto
     logging: Logging
     layers: Mapping[str, str] = field(repr=False)

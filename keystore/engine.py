@@ -6,19 +6,20 @@ payloads for the console and for commands. Neither knows an algorithm, an attrib
 
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import orjson
 from django.db import DatabaseError, transaction
 
-from keystore import audit, authn, operations, policy, sealing
+from keystore import audit, authn, conf, deferred, operations, policy, sealing
 from keystore.authn import Identity, Peer
 from keystore.call import HANDLERS, Batch, Call, Handler
 from keystore.grouping import groups
 from keystore.sealing import SealingError
 from keystore.store import Conflict
-from kmip import dialect
+from kmip import dialect, ttlv
 from kmip.enums import AsynchronousIndicator, BatchErrorContinuationOption, Operation, ResultReason, ResultStatus
 from kmip.errors import KMIPError, reason_in
 from kmip.messages import (
@@ -213,9 +214,7 @@ def _answer(run: _Run, message: RequestMessage) -> list[ResponseBatchItem]:
         if not items or len(items) > MAX_BATCH:
             raise KMIPError(ResultReason.INVALID_MESSAGE, f"a message has 1 to {MAX_BATCH} batch items")
         run.identity = authn.identify(run.peer, header.authentication)
-        if header.asynchronous_indicator is AsynchronousIndicator.MANDATORY:
-            raise KMIPError(ResultReason.FEATURE_NOT_SUPPORTED, "requests are not answered asynchronously")
-        responses = _carry_out(run, items)
+        responses = _deferred(run, items) if _may_defer(header) else _carry_out(run, items)
     except KMIPError as exc:
         audit_entry(run, None, exc.reason)
         _record_reads(run)
@@ -306,6 +305,105 @@ def _prepare(run: _Run, items: list[RequestBatchItem], payloads: list[Struct] | 
             run.prepared[position] = handler.prepare(call, payload)
         except KMIPError as exc:
             run.prepared[position] = exc
+
+
+# Asynchronous processing (2.1, 9.1 and 9.2).
+
+
+def _may_defer(header: RequestHeader) -> bool:
+    """Whether the client accepts that its request is answered asynchronously; 1.x says so with a Boolean."""
+    indicator = header.asynchronous_indicator
+    return indicator is True or indicator in (AsynchronousIndicator.MANDATORY, AsynchronousIndicator.OPTIONAL)
+
+
+def _deferred(run: _Run, items: list[RequestBatchItem]) -> list[ResponseBatchItem]:
+    """Answer with correlation values where the client demands it or the work takes long, else at once."""
+    header = run.header
+    assert header is not None and run.identity is not None
+    later = [item for item in items if item.operation not in SYNCHRONOUS]
+    if header.asynchronous_indicator is not AsynchronousIndicator.MANDATORY:
+        wanted = len(later) > conf.current().jobs.large_batch or any(_takes_long(run, item) for item in later)
+        later = later if wanted else []
+    if not later:
+        return _carry_out(run, items)
+    context = {
+        "transport": run.peer.transport,
+        "address": run.peer.address,
+        "dialect": run.dialect,
+        "option": header.batch_error_continuation_option,
+    }
+    encoded = [(item.operation, ttlv.encode(dump(item, Tag.BATCH_ITEM, run.version))) for item in later]
+    with transaction.atomic():
+        correlations = iter(deferred.submit(run.identity, run.version, context, encoded))
+    responses: list[ResponseBatchItem] = []
+    for item in items:
+        if item.operation in SYNCHRONOUS:
+            responses += _carry_out(run, [item])
+            continue
+        responses.append(
+            ResponseBatchItem(
+                operation=item.operation,
+                unique_batch_item_id=item.unique_batch_item_id,
+                result_status=ResultStatus.OPERATION_PENDING,
+                asynchronous_correlation_value=next(correlations),
+            )
+        )
+    return responses
+
+
+def _takes_long(run: _Run, item: RequestBatchItem) -> bool:
+    handler = HANDLERS.get(item.operation)
+    if handler is None or handler.long is None:
+        return False
+    assert run.identity is not None
+    call = Call(item.operation, run.identity, run.peer, run.version, run.began // 1_000_000_000, Batch(), run.dialect)
+    try:
+        return handler.long(call, _payload(handler, item))
+    except KMIPError:
+        return False  # It fails in its turn, and soon.
+
+
+def _resume(work: deferred.Work) -> Callable[[], deferred.Results]:
+    """Prepare work that was deferred; what is returned carries it out in the transaction of its results."""
+    version, context = work.version, work.context
+    run = _Run(Peer(context["transport"], context["address"]), version, None, time.time_ns())
+    run.dialect = context["dialect"]
+    items = [RequestBatchItem.load(ttlv.decode(one)) for one in work.items]
+    run.header = RequestHeader(
+        protocol_version=protocol_version(version),
+        batch_error_continuation_option=context["option"] and BatchErrorContinuationOption(context["option"]),
+        batch_count=len(items),
+    )
+    try:
+        run.identity = work.identity()
+    except KMIPError as exc:
+        # The client, or its right to this, is no more.
+        refused = _encoded(run, [_failure(run, one, exc) for one in items])
+        return lambda: refused
+    _prepare(run, items, None)
+
+    def carry_out() -> deferred.Results:
+        try:
+            with transaction.atomic():
+                responses = _change(run, items, None, failures=False)
+        except Exception as exc:
+            if isinstance(exc, (Conflict, DatabaseError)):
+                raise  # Another attempt may succeed.
+            logger.exception("deferred work failed")
+            responses = [_failure(run, item, KMIPError(ResultReason.GENERAL_FAILURE, FAULT)) for item in items]
+        _record_reads(run)
+        skipped = KMIPError(ResultReason.GENERAL_FAILURE, "not carried out: an earlier item of the batch failed")
+        responses += [_failure(run, item, skipped) for item in items[len(responses) :]]
+        return _encoded(run, responses)
+
+    return carry_out
+
+
+def _encoded(run: _Run, responses: list[ResponseBatchItem]) -> deferred.Results:
+    return [(one.result_status, ttlv.encode(dump(one, Tag.BATCH_ITEM, run.version))) for one in responses]
+
+
+deferred.use(_resume)
 
 
 def _undone(run: _Run, responses: list[ResponseBatchItem]) -> bool:

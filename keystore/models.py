@@ -352,6 +352,80 @@ class ObjectLease(models.Model):
         return f"lease of {self.username} on {self.uid}"
 
 
+class Job(models.Model):
+    """When a recurring job ran and will run, by the database's clock in microseconds, and how it ended."""
+
+    name = models.CharField(max_length=40, primary_key=True)
+    next_run = models.BigIntegerField(default=0)
+    last_run = models.BigIntegerField(null=True)
+    last_success = models.BigIntegerField(null=True)
+    # Microseconds.
+    duration = models.BigIntegerField(default=0)
+    runs = models.BigIntegerField(default=0)
+    failures = models.BigIntegerField(default=0)
+    last_error = models.TextField(blank=True, default="")
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class JobLease(models.Model):
+    """Which process does the jobs, and until when by the database's clock in microseconds."""
+
+    name = models.CharField(max_length=40, primary_key=True)
+    holder = models.CharField(max_length=64)
+    node = models.CharField(max_length=255)
+    expires = models.BigIntegerField()
+
+    def __str__(self) -> str:
+        return f"{self.name} held by {self.node}"
+
+
+class DeferredRequest(models.Model):
+    """One batch item that is answered asynchronously; the items of a message are carried out together.
+
+    Dates are microseconds by the database's clock. Request and response are sealed.
+    """
+
+    # The Asynchronous Correlation Value in hexadecimal.
+    id = models.CharField(max_length=32, primary_key=True)
+    message = models.CharField(max_length=32)
+    position = models.IntegerField()
+    namespace = models.CharField(max_length=64)
+    owner = models.CharField(max_length=255)
+    identity = models.JSONField()
+    context = models.JSONField()
+    operation = models.BigIntegerField()
+    version = models.IntegerField()
+    stage = models.IntegerField()
+    # The Result Status once the stage is Completed.
+    outcome = models.IntegerField(null=True)
+    # Who carries it out.
+    holder = models.CharField(max_length=64, blank=True, default="")
+    attempts = models.IntegerField(default=0)
+    # Process asked for it: the next Poll waits.
+    awaited = models.BooleanField(default=False)
+    # Poll has given the result out.
+    obtained = models.BooleanField(default=False)
+    submitted = models.BigIntegerField()
+    completed = models.BigIntegerField(null=True)
+    expires = models.BigIntegerField()
+    # Null once the stage is Completed.
+    request = models.BinaryField(null=True)
+    response = models.BinaryField(null=True)
+
+    class Meta:
+        indexes = [
+            models.Index(fields=["stage", "submitted"], name="deferred_stage"),
+            models.Index(fields=["namespace", "owner", "obtained"], name="deferred_owner"),
+            models.Index(fields=["message", "position"], name="deferred_message"),
+            models.Index(fields=["expires"], name="deferred_expires"),
+        ]
+
+    def __str__(self) -> str:
+        return self.id
+
+
 class CreationRule(models.Model):
     """The Object Defaults or the Constraints of a namespace, or of one owner's objects in it, encoded."""
 

@@ -10,14 +10,15 @@ import fcntl
 import os
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from django.db import models, transaction
 from django.db.models.functions import Substr
 
-from keystore import sealing, store
-from keystore.models import ManagedObject, RootKey, SealingKey, WithheldObject
+from keystore import deferred, sealing, store
+from keystore.models import DeferredRequest, ManagedObject, RootKey, SealingKey, WithheldObject
 from keystore.sealing import SealingError
 
 #: Rows whose heads are looked at together, and rows that are sealed anew in one transaction.
@@ -42,6 +43,8 @@ class Table(NamedTuple):
 TABLES: Final = (
     Table(ManagedObject, "material"),
     Table(WithheldObject, "content", bound=store.withheld_label, version=None),
+    Table(DeferredRequest, "request", bound=partial(deferred.label, "request"), version=None),
+    Table(DeferredRequest, "response", bound=partial(deferred.label, "response"), version=None),
 )
 
 

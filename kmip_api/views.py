@@ -13,7 +13,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from keystore import conf, engine, nodes, sealing, version
+from keystore import conf, engine, jobs, nodes, sealing, version
 from keystore.authn import Peer
 from keystore.proxies import client_address
 from kmip import messages
@@ -149,8 +149,27 @@ class Health(APIView):
             "status": status,
             "latency_ms": round((time.monotonic() - begun) * 1000),
             "dependencies": dependencies,
+            "jobs": _jobs() if dependencies["database"]["status"] == "UP" else None,
         }
         return Response(body, status=200 if healthy else 503)
+
+
+def _jobs() -> dict[str, Any] | None:
+    """Which node does the jobs, and how each went; the kind of its last error only, because anybody may read this."""
+    try:
+        rows = [
+            {
+                "name": one.name,
+                "last_run": one.last_run,
+                "next_run": one.next_run,
+                "last_error": one.error.partition(":")[0],
+            }
+            for one in jobs.status()
+        ]
+        return {"node": jobs.active_node(), "jobs": rows}
+    except DatabaseError:
+        connection.close()
+        return None
 
 
 def _database_status() -> str:

@@ -158,6 +158,13 @@ KMS = {
         "http": "kmip_api.worker.children",
         "kmip": "kmip_socket.server.children",
         "audit": "keystore.chain.children",
+        "jobs": "keystore.jobs.children",
+    },
+    # What one node does again and again: a function without arguments, and the seconds between two runs.
+    "JOBS": {
+        "expiry": ("keystore.expiry.run", 30.0),
+        "revocation lists": ("keystore.ca.sign_lists", 60.0),
+        "registration tokens": ("keystore.clients.forget_tokens", 86_400.0),
     },
 }
 

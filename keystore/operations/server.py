@@ -142,15 +142,6 @@ NOT_OFFERED: Final[dict[Operation, str]] = {
     Operation.PUT: "the server sends it, and takes it from nobody",
     **dict.fromkeys(
         (
-            Operation.CANCEL,
-            Operation.POLL,
-            Operation.PROCESS,
-            Operation.QUERY_ASYNCHRONOUS_REQUESTS,
-        ),
-        "comes with asynchronous processing",
-    ),
-    **dict.fromkeys(
-        (
             Operation.LOGIN,
             Operation.LOGOUT,
             Operation.DELEGATED_LOGIN,

@@ -5,7 +5,7 @@ import json
 import pytest
 from django.test import Client, RequestFactory
 
-from keystore import engine, supervisor
+from keystore import engine, jobs, supervisor
 from kmip_api import middleware, views
 
 XML, JSON, TTLV = "text/xml", "application/json", "application/octet-stream"
@@ -164,6 +164,18 @@ def test_health_names_its_dependencies():
     assert body["latency_ms"] >= 0
 
 
+@pytest.mark.django_db
+def test_health_tells_of_the_jobs_without_what_is_nobody_s_business():
+    """Who does them, when each ran and runs, and the kind of its last error; that a job fails makes nothing down."""
+    name = jobs.table()[0].name
+    jobs.run_one(jobs.Entry(name, lambda: int("a secret"), 60.0))
+    body = Client().get("/health").json()
+    assert body["status"] == "UP" and body["jobs"]["node"] is None
+    assert len(body["jobs"]["jobs"]) == len(jobs.table())
+    told = next(one for one in body["jobs"]["jobs"] if one["name"] == name)
+    assert told["last_error"] == "ValueError" and told["next_run"] - told["last_run"] == 60
+
+
 def test_health_is_down_without_its_database(monkeypatch):
     """503, and which dependency it is."""
     monkeypatch.setattr(views, "_database_status", lambda: "DOWN")
@@ -172,6 +184,7 @@ def test_health_is_down_without_its_database(monkeypatch):
     assert json.loads(response.content)["dependencies"]["database"]["status"] == "DOWN"
 
 
+@pytest.mark.django_db
 @pytest.mark.parametrize(
     "ages, status",
     [

@@ -1,0 +1,291 @@
+"""Batch items that are answered asynchronously: kept in the database until their owner has the results (2.1, 9.1).
+
+The items of one message that are deferred together are one piece of work: they are carried out in their order in one
+transaction, which also writes their results. So a piece of work whose process or node dies leaves nothing behind and
+begins again, and one that is carried out has its results: it counts once. `holder` says who carries it out; results
+are written only while it still is the holder's, so that a node that was taken for dead changes nothing.
+
+Nothing here knows what an operation does: the engine carries out, `use` names it.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final, NamedTuple
+
+from django.db import transaction
+from django.db.models import F, QuerySet
+
+from keystore import ca, clock, conf, sealing
+from keystore.authn import Identity, accounts, refused
+from keystore.models import DeferredRequest, JobLease
+from kmip.enums import CancellationResult, Operation, ProcessingStage, ResultReason, ResultStatus
+from kmip.errors import KMIPError
+from kmip.versions import Version
+
+#: Work that so often ended with its process is not begun again.
+MAX_ATTEMPTS: Final = 3
+UNFINISHED: Final = (ProcessingStage.SUBMITTED, ProcessingStage.IN_PROCESS)
+
+
+class Lost(Exception):
+    """The work is no longer the holder's: canceled, or taken over."""
+
+
+class Work(NamedTuple):
+    """The items of one message that are carried out together."""
+
+    #: Who asked, looked up anew; raises `KMIPError` where that is nobody any more.
+    identity: Callable[[], Identity]
+    version: Version
+    context: dict[str, Any]
+    #: The Batch Item of each request, encoded.
+    items: list[bytes]
+
+
+def submit(
+    identity: Identity, version: Version, context: dict[str, Any], items: Sequence[tuple[Operation, bytes]]
+) -> list[bytes]:
+    """Keep items to be carried out; their Asynchronous Correlation Values."""
+    options = conf.current().jobs
+    waiting = DeferredRequest.objects.filter(
+        namespace=identity.namespace, owner=identity.username, stage__in=UNFINISHED
+    )
+    if waiting.count() + len(items) > options.max_asynchronous:
+        raise KMIPError(
+            ResultReason.SERVER_LIMIT_EXCEEDED, f"at most {options.max_asynchronous} requests wait for one client"
+        )
+    now = clock.now()
+    message = os.urandom(16).hex()
+    correlations = [os.urandom(16) for _ in items]
+    DeferredRequest.objects.bulk_create(
+        DeferredRequest(
+            id=correlation.hex(),
+            message=message,
+            position=position,
+            namespace=identity.namespace,
+            owner=identity.username,
+            identity=_pack(identity),
+            context=context,
+            operation=operation,
+            version=version,
+            stage=ProcessingStage.SUBMITTED,
+            submitted=now,
+            expires=now + int(options.result_lifetime * clock.SECOND),
+            request=_seal(request, correlation.hex(), "request"),
+        )
+        for position, (correlation, (operation, request)) in enumerate(zip(correlations, items, strict=True))
+    )
+    return correlations
+
+
+def label(kind: str, correlation: str) -> str:
+    """What a sealed request or response is bound to."""
+    return f"{kind}:{correlation}"
+
+
+def _seal(data: bytes, correlation: str, kind: str) -> bytes:
+    return sealing.sealer().seal(data, label(kind, correlation), 1)
+
+
+def _open(blob: bytes | memoryview, correlation: str, kind: str) -> bytes:
+    return sealing.sealer().open(bytes(blob), label(kind, correlation), 1)
+
+
+_KEPT: Final = ("username", "method", "namespace", "fingerprint", "scope", "manages")
+
+
+def _pack(identity: Identity) -> dict[str, Any]:
+    return {name: getattr(identity, name) for name in _KEPT}
+
+
+def _unpack(packed: dict[str, Any]) -> Identity:
+    """Who asked, with the rights that count now; raises `KMIPError` where that is nobody any more."""
+    account = accounts.find(packed["namespace"], packed["username"])
+    if account is None or (packed["fingerprint"] and ca.revoked(packed["fingerprint"])):
+        raise refused("the client that asked for this is not known any more")
+    options = {name: packed[name] for name in ("fingerprint", "scope", "manages")}
+    return accounts.identity(account, packed["method"], **options)
+
+
+# Carrying out.
+
+#: A Result Status and the encoded response of each item.
+Results = list[tuple[ResultStatus, bytes]]
+#: Does what needs no transaction, and returns what does the rest in one.
+Executor = Callable[[Work], Callable[[], Results]]
+_executor: list[Executor] = []
+
+
+def use(executor: Executor) -> None:
+    """Name who carries work out."""
+    _executor[:] = [executor]
+
+
+def claim(holder: str) -> str | None:
+    """Take the oldest work that waits; its message, or None where there is none."""
+    while True:
+        waiting = (
+            DeferredRequest.objects.filter(stage=ProcessingStage.SUBMITTED)
+            .order_by("submitted")
+            .values_list("message", "attempts")
+            .first()
+        )
+        if waiting is None:
+            return None
+        message, attempts = waiting
+        if not _take(message, holder):
+            continue
+        if attempts >= MAX_ATTEMPTS:
+            abandon(message, holder)
+            continue
+        return str(message)
+
+
+def _take(message: str, holder: str) -> bool:
+    rows = DeferredRequest.objects.filter(message=message, stage=ProcessingStage.SUBMITTED)
+    return bool(rows.update(stage=ProcessingStage.IN_PROCESS, holder=holder, attempts=F("attempts") + 1))
+
+
+def carry_out(message: str, holder: str) -> bool:
+    """Carry out work that is the holder's; False where it was lost meanwhile, and nothing of it stays."""
+    mine = DeferredRequest.objects.filter(message=message, stage=ProcessingStage.IN_PROCESS, holder=holder)
+    return _carry_out(mine, holder, lambda: None)
+
+
+def _carry_out(mine: QuerySet[DeferredRequest], holder: str, take: Callable[[], None]) -> bool:
+    rows = list(mine.order_by("position"))
+    if not rows:
+        return False
+    first = rows[0]
+    items = [_open(row.request, row.id, "request") for row in rows if row.request is not None]
+    run = _executor[0](Work(lambda: _unpack(first.identity), Version(first.version), first.context, items))
+    try:
+        with transaction.atomic():
+            take()
+            _finish(rows, holder, run())
+    except Lost:
+        return False
+    return True
+
+
+def _finish(rows: Sequence[DeferredRequest], holder: str, results: Iterable[tuple[ResultStatus, bytes]]) -> None:
+    for row, (status, response) in zip(rows, results, strict=True):
+        changed = DeferredRequest.objects.filter(id=row.id, stage=ProcessingStage.IN_PROCESS, holder=holder).update(
+            stage=ProcessingStage.COMPLETED,
+            outcome=status,
+            completed=clock.Now(),
+            expires=clock.Now() + int(conf.current().jobs.result_lifetime * clock.SECOND),
+            request=None,
+            response=_seal(response, row.id, "response"),
+        )
+        if not changed:
+            raise Lost
+
+
+def abandon(message: str, holder: str) -> None:
+    """Let the holder's work end as failed, without a response."""
+    DeferredRequest.objects.filter(message=message, stage=ProcessingStage.IN_PROCESS, holder=holder).update(
+        stage=ProcessingStage.COMPLETED,
+        outcome=ResultStatus.OPERATION_FAILED,
+        completed=clock.Now(),
+        expires=clock.Now() + int(conf.current().jobs.result_lifetime * clock.SECOND),
+        request=None,
+    )
+
+
+def take_back(message: str, holder: str, *, counts: bool) -> None:
+    """Let work that the holder could not carry out wait again; `counts` if the work itself may be what failed."""
+    DeferredRequest.objects.filter(message=message, stage=ProcessingStage.IN_PROCESS, holder=holder).update(
+        stage=ProcessingStage.SUBMITTED, holder="", attempts=F("attempts") - (0 if counts else 1)
+    )
+
+
+def take_over(holder: str) -> int:
+    """Give back what earlier holders had begun; how many items that were."""
+    begun = DeferredRequest.objects.filter(stage=ProcessingStage.IN_PROCESS).exclude(holder=holder)
+    return begun.update(stage=ProcessingStage.SUBMITTED, holder="")
+
+
+# For the owner. Others' requests do not exist.
+
+
+def _own(identity: Identity) -> QuerySet[DeferredRequest]:
+    return DeferredRequest.objects.filter(
+        namespace=identity.namespace, owner=identity.username, expires__gt=clock.now()
+    )
+
+
+def find(identity: Identity, correlation: bytes) -> DeferredRequest | None:
+    """The request with a correlation value."""
+    return _own(identity).filter(id=correlation.hex()).first()
+
+
+def result(row: DeferredRequest) -> bytes | None:
+    """The encoded response of a completed request, which now counts as obtained; None where the work was given up."""
+    if not row.obtained:
+        DeferredRequest.objects.filter(id=row.id).update(obtained=True)
+    return None if row.response is None else _open(row.response, row.id, "response")
+
+
+def was_canceled(row: DeferredRequest) -> bool:
+    """Whether the request ended by Cancel."""
+    return row.outcome == ResultStatus.OPERATION_UNDONE and row.response is None
+
+
+def cancel(identity: Identity, correlation: bytes) -> CancellationResult:
+    """Cancel a request, also one that is being carried out: its results will find that it no longer waits for them."""
+    rows = _own(identity).filter(id=correlation.hex())
+    canceled = rows.filter(stage__in=UNFINISHED).update(
+        stage=ProcessingStage.COMPLETED,
+        outcome=ResultStatus.OPERATION_UNDONE,
+        completed=clock.Now(),
+        obtained=True,
+        request=None,
+    )
+    if canceled:
+        # What the message's other items were part of goes on without it.
+        message = rows.values_list("message", flat=True)
+        others = DeferredRequest.objects.filter(message__in=list(message), stage=ProcessingStage.IN_PROCESS)
+        others.update(stage=ProcessingStage.SUBMITTED, holder="")
+        return CancellationResult.CANCELED
+    row = rows.first()
+    if row is None:
+        return CancellationResult.UNAVAILABLE
+    if row.outcome == ResultStatus.SUCCESS:
+        return CancellationResult.COMPLETED
+    return CancellationResult.UNAVAILABLE if was_canceled(row) else CancellationResult.FAILED
+
+
+def outstanding(
+    identity: Identity, correlations: Sequence[bytes], operations: Sequence[Operation]
+) -> list[DeferredRequest]:
+    """The requests whose results have not been obtained, oldest first; only those named, or of some operations."""
+    rows = _own(identity).filter(obtained=False).defer("request", "response")
+    if correlations:
+        rows = rows.filter(id__in=[correlation.hex() for correlation in correlations])
+    if operations:
+        rows = rows.filter(operation__in=operations)
+    return list(rows.order_by("submitted", "position"))
+
+
+def hurry(row: DeferredRequest) -> None:
+    """Carry out a waiting request now, in this process; one that is being carried out will be waited for by Poll."""
+    DeferredRequest.objects.filter(id=row.id).update(awaited=True)
+    alive = JobLease.objects.filter(expires__gt=clock.Now()).values("holder")
+    DeferredRequest.objects.filter(message=row.message, stage=ProcessingStage.IN_PROCESS).exclude(
+        holder__in=alive
+    ).update(stage=ProcessingStage.SUBMITTED, holder="")
+    holder = "process:" + os.urandom(16).hex()
+
+    def take() -> None:
+        # In the transaction of the work itself: should this process die, nobody needs to give it back.
+        if not _take(row.message, holder):
+            raise Lost
+
+    waiting = DeferredRequest.objects.filter(message=row.message, stage=ProcessingStage.SUBMITTED)
+    _carry_out(waiting, holder, take)
+
+
+def expire(now: int) -> int:
+    """Forget requests whose time is over; how many."""
+    return DeferredRequest.objects.filter(expires__lte=now).delete()[0]

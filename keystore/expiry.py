@@ -1,0 +1,12 @@
+"""The job that takes away what has expired, by the database's clock; what is out of date counts no more anyway."""
+
+from keystore import clock, deferred, withholding
+from keystore.models import ObjectLease
+
+
+def run() -> None:
+    """Forget leases, results of asynchronous requests and destroyed objects whose time is over."""
+    now = clock.now()
+    ObjectLease.objects.filter(expires__lte=now).delete()
+    deferred.expire(now)
+    withholding.purge(now // clock.SECOND)
