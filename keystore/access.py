@@ -8,8 +8,6 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
-from django.db import transaction
-
 from keystore import audit, clock, policy, roles, store
 from keystore.authn import Identity, Peer, accounts
 from keystore.models import Grant
@@ -70,8 +68,8 @@ def _manage(identity: Identity) -> None:
 
 def grant(peer: Peer, identity: Identity, uid: str, to: str, operations: int, *, expires: int | None = None) -> None:
     """Let a principal carry out operations on an object, until a time (seconds since 1970) if one is given."""
-    _manage(identity)
-    with transaction.atomic():
+    with audit.recorded(identity, peer, "Grant Access", uid=uid, detail=_detail(to, operations, expires)):
+        _manage(identity)
         managed = _decided_by(identity, uid, lock=True)
         if to == f"user:{managed.owner}":
             raise KMIPError(ResultReason.INVALID_FIELD, "the owner needs no grant")
@@ -88,13 +86,12 @@ def grant(peer: Peer, identity: Identity, uid: str, to: str, operations: int, *,
             )
         elif made.operations | operations != made.operations:
             Grant.objects.filter(pk=made.pk).update(operations=made.operations | operations)
-        audit.note(identity, peer, "Grant Access", uid=uid, detail=_detail(to, operations, expires))
 
 
 def revoke(peer: Peer, identity: Identity, uid: str, to: str, operations: int) -> None:
     """Take operations on an object from a principal, whenever they would have ended."""
-    _manage(identity)
-    with transaction.atomic():
+    with audit.recorded(identity, peer, "Revoke Access", uid=uid, detail=_detail(to, operations, None)):
+        _manage(identity)
         managed = _decided_by(identity, uid, lock=True)
         if to == f"user:{managed.owner}":
             raise KMIPError(ResultReason.INVALID_FIELD, "an owner's rights cannot be taken away")
@@ -104,7 +101,6 @@ def revoke(peer: Peer, identity: Identity, uid: str, to: str, operations: int) -
                 Grant.objects.filter(pk=made.pk).update(operations=left)
             else:
                 made.delete()
-        audit.note(identity, peer, "Revoke Access", uid=uid, detail=_detail(to, operations, None))
 
 
 def _detail(to: str, operations: int, expires: int | None) -> str:

@@ -4,16 +4,16 @@ Each function is one change with its audit record in one transaction, for comman
 act in their own namespace; who works on the server's machine itself acts in every one.
 """
 
+import contextlib
 import getpass
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from cryptography import x509
 from django.contrib.auth import get_user_model
 from django.contrib.auth.hashers import make_password
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
-from django.db import transaction
 
 from keystore import audit, roles
 from keystore.authn import Identity, Peer, accounts, certificates, credentials, forget, lockout, tokens
@@ -40,29 +40,14 @@ def local(namespace: str) -> tuple[Peer, Identity]:
     return Peer("cli"), Identity(name, "local", namespace, roles=(roles.ADMINISTRATOR,))
 
 
-class Change:
-    """One change of an administrator: checked, in a transaction, with its record."""
-
-    def __init__(self, peer: Peer, identity: Identity, operation: str, detail: str) -> None:
+@contextlib.contextmanager
+def change(peer: Peer, identity: Identity, operation: str, detail: str) -> Iterator[None]:
+    """One change of an administrator: in a transaction, with its record. What is refused is recorded, too."""
+    with audit.recorded(identity, peer, operation, detail=detail):
         if not identity.administers:
             raise KMIPError(ResultReason.PERMISSION_DENIED, "only an administrator may do this")
-        self._record = (identity, peer, operation)
-        self._detail = detail
-        self._transaction = transaction.atomic()
-
-    def __enter__(self) -> None:
-        self._transaction.__enter__()
-
-    def __exit__(self, *failure: object) -> None:
-        try:
-            if failure[0] is None:
-                identity, peer, operation = self._record
-                audit.note(identity, peer, operation, detail=self._detail)
-        except BaseException as exc:
-            self._transaction.__exit__(type(exc), exc, exc.__traceback__)
-            raise
-        self._transaction.__exit__(*failure)  # type: ignore[arg-type] # what every context manager is given
-        forget()
+        yield
+    forget()
 
 
 def _account(namespace: str, username: str) -> Account:
@@ -77,15 +62,15 @@ def _account(namespace: str, username: str) -> Account:
 
 def add_namespace(peer: Peer, identity: Identity, name: str) -> Namespace:
     """Make a namespace; nothing where there is one. Only on the server's machine."""
-    _machine(identity)
-    with Change(peer, identity, "Add Namespace", name):
+    with change(peer, identity, "Add Namespace", name):
+        _machine(identity)
         return accounts.namespace(name, make=True)
 
 
 def disable_namespace(peer: Peer, identity: Identity, name: str, disabled: bool) -> None:
     """Let none of a namespace's clients in, or let them in again. Only on the server's machine."""
-    _machine(identity)
-    with Change(peer, identity, "Disable Namespace" if disabled else "Enable Namespace", name):
+    with change(peer, identity, "Disable Namespace" if disabled else "Enable Namespace", name):
+        _machine(identity)
         found = accounts.namespace(name)
         found.disabled = disabled
         found.save(update_fields=["disabled"])
@@ -93,8 +78,8 @@ def disable_namespace(peer: Peer, identity: Identity, name: str, disabled: bool)
 
 def remove_namespace(peer: Peer, identity: Identity, name: str) -> None:
     """Remove a namespace that holds no objects. Only on the server's machine."""
-    _machine(identity)
-    with Change(peer, identity, "Remove Namespace", name):
+    with change(peer, identity, "Remove Namespace", name):
+        _machine(identity)
         if ManagedObject.objects.filter(namespace=name).exists():
             raise KMIPError(ResultReason.INVALID_FIELD, f"the namespace {name} holds objects")
         accounts.namespace(name).delete()
@@ -110,14 +95,14 @@ def _machine(identity: Identity) -> None:
 
 def add_user(peer: Peer, identity: Identity, username: str) -> Account:
     """Register a user, so that an authority may vouch for it where enrolment is not open."""
-    with Change(peer, identity, "Add User", username):
+    with change(peer, identity, "Add User", username):
         return accounts.ensure(identity.namespace, username)
 
 
 def disable_user(peer: Peer, identity: Identity, username: str, disabled: bool) -> None:
     """Let a user in no more, however it authenticates, or let it in again."""
-    account = _account(identity.namespace, username)
-    with Change(peer, identity, "Disable User" if disabled else "Enable User", username):
+    with change(peer, identity, "Disable User" if disabled else "Enable User", username):
+        account = _account(identity.namespace, username)
         Account.objects.filter(pk=account.pk).update(disabled=disabled)
         if not disabled:
             lockout.unlock(username)
@@ -125,33 +110,33 @@ def disable_user(peer: Peer, identity: Identity, username: str, disabled: bool) 
 
 def set_password(peer: Peer, identity: Identity, username: str, password: str) -> None:
     """Give a user a password for KMIP credentials; an empty one takes it away. Raises `KMIPError` for a weak one."""
-    account = _account(identity.namespace, username)
-    if password:
-        try:
-            validate_password(password)
-        except ValidationError as exc:
-            raise KMIPError(ResultReason.INVALID_FIELD, " ".join(exc.messages)) from exc
-    with Change(peer, identity, "Set Password", username):
+    with change(peer, identity, "Set Password", username):
+        account = _account(identity.namespace, username)
+        if password:
+            try:
+                validate_password(password)
+            except ValidationError as exc:
+                raise KMIPError(ResultReason.INVALID_FIELD, " ".join(exc.messages)) from exc
         Account.objects.filter(pk=account.pk).update(password=make_password(password) if password else "")
 
 
 def set_device(peer: Peer, identity: Identity, username: str, identifiers: dict[str, str]) -> None:
     """Let a user answer to a Device credential with these identifiers and its password; none take it away."""
-    account = _account(identity.namespace, username)
-    unknown = identifiers.keys() - set(credentials.DEVICE_FIELDS)
-    if unknown:
-        raise KMIPError(ResultReason.INVALID_FIELD, f"a device has no {sorted(unknown)[0]}")
-    digest = credentials.device_digest(identifiers) if identifiers else None
-    if digest is not None and Account.objects.filter(device_digest=digest).exclude(pk=account.pk).exists():
-        raise KMIPError(ResultReason.INVALID_FIELD, "another user has this device")
-    with Change(peer, identity, "Set Device", username):
+    with change(peer, identity, "Set Device", username):
+        account = _account(identity.namespace, username)
+        unknown = identifiers.keys() - set(credentials.DEVICE_FIELDS)
+        if unknown:
+            raise KMIPError(ResultReason.INVALID_FIELD, f"a device has no {sorted(unknown)[0]}")
+        digest = credentials.device_digest(identifiers) if identifiers else None
+        if digest is not None and Account.objects.filter(device_digest=digest).exclude(pk=account.pk).exists():
+            raise KMIPError(ResultReason.INVALID_FIELD, "another user has this device")
         Account.objects.filter(pk=account.pk).update(device=identifiers, device_digest=digest)
 
 
 def trust_authority(peer: Peer, identity: Identity, username: str, authority: str, trusted: bool = True) -> None:
     """Let an authority ("ca:…", "oidc:…") vouch for a user's name besides others, or no more."""
-    account = _account(identity.namespace, username)
-    with Change(peer, identity, "Trust Authority" if trusted else "Distrust Authority", f"{username} {authority}"):
+    with change(peer, identity, "Trust Authority" if trusted else "Distrust Authority", f"{username} {authority}"):
+        account = _account(identity.namespace, username)
         known = [one for one in account.authorities if one != authority]
         Account.objects.filter(pk=account.pk).update(authorities=[*known, authority] if trusted else known)
         if not trusted:
@@ -160,11 +145,11 @@ def trust_authority(peer: Peer, identity: Identity, username: str, authority: st
 
 def link_person(peer: Peer, identity: Identity, username: str, person: str) -> None:
     """Make a person of the console and a user the same."""
-    account = _account(identity.namespace, username)
-    found = get_user_model().objects.filter(username=person).first()
-    if found is None:
-        raise KMIPError(ResultReason.ITEM_NOT_FOUND, f"there is no user {person} of the console")
-    with Change(peer, identity, "Link User", f"{username} {person}"):
+    with change(peer, identity, "Link User", f"{username} {person}"):
+        account = _account(identity.namespace, username)
+        found = get_user_model().objects.filter(username=person).first()
+        if found is None:
+            raise KMIPError(ResultReason.ITEM_NOT_FOUND, f"there is no user {person} of the console")
         Account.objects.filter(user=found).exclude(pk=account.pk).update(user=None)
         accounts.link(account, found)
 
@@ -178,7 +163,7 @@ def pin_certificate(
     """Register a user's certificate: the user is let in with registered ones only. With `replaces`, the fingerprint of
     one that is disabled from now on."""
     fingerprint = certificates.fingerprint_of(certificate)
-    with Change(peer, identity, "Pin Certificate", f"{username} {fingerprint}"):
+    with change(peer, identity, "Pin Certificate", f"{username} {fingerprint}"):
         account = accounts.ensure(identity.namespace, username)
         authority = certificates.authority_of(certificate)
         if authority not in account.authorities:
@@ -194,7 +179,7 @@ def pin_certificate(
 
 def disable_certificate(peer: Peer, identity: Identity, fingerprint: str, disabled: bool) -> None:
     """Let nobody in with a certificate, or let its user in again."""
-    with Change(peer, identity, "Disable Certificate" if disabled else "Enable Certificate", fingerprint):
+    with change(peer, identity, "Disable Certificate" if disabled else "Enable Certificate", fingerprint):
         found = ClientCertificate.objects.filter(fingerprint=fingerprint, account__namespace_id=identity.namespace)
         if not found.update(disabled=disabled):
             raise KMIPError(ResultReason.ITEM_NOT_FOUND, "there is no such certificate")
@@ -209,7 +194,7 @@ def set_members(
     """Put users into a group, made where there is none, or take them out."""
     coming, going = list(add), list(remove)
     detail = " ".join([group, *(f"+{name}" for name in coming), *(f"-{name}" for name in going)])
-    with Change(peer, identity, "Change Group", detail):
+    with change(peer, identity, "Change Group", detail):
         found, _ = Group.objects.get_or_create(
             namespace=accounts.namespace(identity.namespace), name=accounts.check_username(group)
         )
@@ -220,7 +205,7 @@ def set_members(
 
 def remove_group(peer: Peer, identity: Identity, group: str) -> None:
     """Remove a group; what was given to it is given to nobody."""
-    with Change(peer, identity, "Remove Group", group):
+    with change(peer, identity, "Remove Group", group):
         if not Group.objects.filter(namespace_id=identity.namespace, name=group).delete()[0]:
             raise KMIPError(ResultReason.ITEM_NOT_FOUND, f"there is no group {group}")
         RoleAssignment.objects.filter(namespace_id=identity.namespace, principal=f"group:{group}").delete()
@@ -236,14 +221,15 @@ def set_role(
     object_types: Iterable[str] = (),
 ) -> Role:
     """Define a role of the namespace, anew where there is one. Built-in ones stay what they are."""
-    if name in roles.BUILT_IN:
-        raise KMIPError(ResultReason.INVALID_FIELD, f"the role {name} is built in")
-    values = {
-        "operations": sorted(roles.name_of(roles.operation_named(one)) for one in operations),
-        "everywhere": sorted(roles.name_of(roles.operation_named(one)) for one in everywhere),
-        "object_types": sorted(roles.type_named(one).spelling for one in object_types),
-    }
-    with Change(peer, identity, "Set Role", f"{name} {' '.join(values['operations'])}"):
+    named = list(operations)
+    with change(peer, identity, "Set Role", f"{name} {' '.join(named)}"):
+        if name in roles.BUILT_IN:
+            raise KMIPError(ResultReason.INVALID_FIELD, f"the role {name} is built in")
+        values = {
+            "operations": sorted(roles.name_of(roles.operation_named(one)) for one in named),
+            "everywhere": sorted(roles.name_of(roles.operation_named(one)) for one in everywhere),
+            "object_types": sorted(roles.type_named(one).spelling for one in object_types),
+        }
         accounts.check_namespace(name)
         found, _ = Role.objects.update_or_create(
             namespace=accounts.namespace(identity.namespace), name=name, defaults=values
@@ -253,7 +239,7 @@ def set_role(
 
 def remove_role(peer: Peer, identity: Identity, name: str) -> None:
     """Remove a role of the namespace from everybody who has it; raises `KMIPError` where there is none."""
-    with Change(peer, identity, "Remove Role", name):
+    with change(peer, identity, "Remove Role", name):
         if not Role.objects.filter(namespace_id=identity.namespace, name=name).delete()[0]:
             raise KMIPError(ResultReason.ITEM_NOT_FOUND, f"there is no role {name} of the namespace")
 
@@ -261,13 +247,13 @@ def remove_role(peer: Peer, identity: Identity, name: str) -> None:
 def give_role(peer: Peer, identity: Identity, role: str, principal: str) -> None:
     """Give a role to a user, group or certificate ("user:…", "group:…", "certificate:…"). It then has the roles that it
     was given, and the default one no more."""
-    kind, _, name = principal.partition(":")
-    if kind not in ("user", "group", "certificate") or not name:
-        raise KMIPError(ResultReason.INVALID_FIELD, "a role is given to user:…, group:… or certificate:…")
-    known = role in roles.BUILT_IN or Role.objects.filter(namespace_id=identity.namespace, name=role).exists()
-    if not known:
-        raise KMIPError(ResultReason.ITEM_NOT_FOUND, f"there is no role {role}")
-    with Change(peer, identity, "Give Role", f"{role} {principal}"):
+    with change(peer, identity, "Give Role", f"{role} {principal}"):
+        kind, _, name = principal.partition(":")
+        if kind not in ("user", "group", "certificate") or not name:
+            raise KMIPError(ResultReason.INVALID_FIELD, "a role is given to user:…, group:… or certificate:…")
+        known = role in roles.BUILT_IN or Role.objects.filter(namespace_id=identity.namespace, name=role).exists()
+        if not known:
+            raise KMIPError(ResultReason.ITEM_NOT_FOUND, f"there is no role {role}")
         RoleAssignment.objects.get_or_create(
             namespace=accounts.namespace(identity.namespace), principal=principal, role=role
         )
@@ -275,20 +261,21 @@ def give_role(peer: Peer, identity: Identity, role: str, principal: str) -> None
 
 def take_role(peer: Peer, identity: Identity, role: str, principal: str) -> None:
     """Take a role from a user, group or certificate."""
-    with Change(peer, identity, "Take Role", f"{role} {principal}"):
+    with change(peer, identity, "Take Role", f"{role} {principal}"):
         found = RoleAssignment.objects.filter(namespace_id=identity.namespace, principal=principal, role=role)
         if not found.delete()[0]:
             raise KMIPError(ResultReason.ITEM_NOT_FOUND, f"{principal} does not have the role {role}")
 
 
-# Tokens of others.
+# Tokens.
 
 
 def issue_token(
     peer: Peer, identity: Identity, username: str, name: str, *, scopes: list[str], lifetime: int | None
 ) -> tuple[str, str]:
     """A new token of a user, valid for so many seconds: its id, and the token, which is shown this once."""
-    with Change(peer, identity, "Create Token", f"{username} {name}"):
+    with change(peer, identity, "Create Token", f"{username} {name}"):
+        _within(identity, scopes)
         account = accounts.ensure(identity.namespace, username)
         expires = None if lifetime is None else int(time.time()) + lifetime
         return tokens.issue(account, name, scopes=scopes, expires=expires)
@@ -296,7 +283,38 @@ def issue_token(
 
 def revoke_token(peer: Peer, identity: Identity, number: str) -> None:
     """Revoke a token of the namespace."""
-    with Change(peer, identity, "Revoke Token", number):
+    with change(peer, identity, "Revoke Token", number):
         if not ApiToken.objects.filter(id=number, account__namespace_id=identity.namespace).exists():
             raise KMIPError(ResultReason.ITEM_NOT_FOUND, "there is no such token")
         tokens.revoke(None, number)
+
+
+def issue_own_token(
+    peer: Peer, identity: Identity, name: str, *, scopes: list[str], expires: int | None
+) -> tuple[str, str]:
+    """A new token of whoever asks, valid until a time: its id, and the token, which is shown this once."""
+    with audit.recorded(identity, peer, "Create Token", detail=f"{identity.username} {name}"):
+        _manages(identity)
+        _within(identity, scopes)
+        account = accounts.ensure(identity.namespace, identity.username)
+        return tokens.issue(account, name, scopes=scopes, expires=expires)
+
+
+def revoke_own_token(peer: Peer, identity: Identity, number: str) -> None:
+    """Revoke a token of whoever asks."""
+    with audit.recorded(identity, peer, "Revoke Token", detail=number):
+        _manages(identity)
+        tokens.revoke(accounts.ensure(identity.namespace, identity.username), number)
+    forget()
+
+
+def _manages(identity: Identity) -> None:
+    if not identity.manages:
+        raise KMIPError(ResultReason.PERMISSION_DENIED, "the token's scopes leave the access API out")
+
+
+def _within(identity: Identity, scopes: list[str]) -> None:
+    """Raise `KMIPError` for a token that would allow more than the one that it is made with."""
+    scope, _ = tokens.scope_of(scopes)
+    if scope & ~identity.scope:
+        raise KMIPError(ResultReason.PERMISSION_DENIED, "a token makes none that allows more than itself")

@@ -9,13 +9,15 @@ Every record carries a MAC under a key that follows from the root key, so that n
 """
 
 import atexit
+import contextlib
 import hmac
 import logging
 import os
 import secrets
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
 from itertools import count
@@ -129,6 +131,28 @@ def note(
     )
 
 
+@dataclass(slots=True)
+class Noted:
+    """What a record will say of the change that is being made."""
+
+    uid: str
+    detail: str
+
+
+@contextlib.contextmanager
+def recorded(identity: Identity, peer: Peer, operation: str, *, uid: str = "", detail: str = "") -> Iterator[Noted]:
+    """A change of rights or configuration, in one transaction with its record; a `KMIPError` undoes it, and a record
+    of the failure stays."""
+    told = Noted(uid, detail)
+    try:
+        with transaction.atomic():
+            yield told
+            note(identity, peer, operation, uid=told.uid, detail=told.detail)
+    except KMIPError as exc:
+        note(identity, peer, operation, uid=told.uid, detail=told.detail, reason=str(exc.reason))
+        raise
+
+
 # Writing.
 
 
@@ -192,7 +216,8 @@ class Writer:
 
     def check(self) -> None:
         """Raise `KMIPError` while records cannot be written: what is not recorded must not happen."""
-        if self.failing and conf.current().audit.mode == "batched":
+        waiting = self.failing or len(self._entries) >= MAX_WAITING
+        if waiting and conf.current().audit.mode == "batched":
             raise KMIPError(ResultReason.GENERAL_FAILURE, "the server cannot record what it does")
 
     def add(self, entries: list[Entry]) -> None:

@@ -27,7 +27,7 @@ import orjson
 from django.db import DatabaseError, close_old_connections, transaction
 from django.db.models import Count, Q, QuerySet
 
-from keystore import audit, conf, supervisor
+from keystore import audit, conf, configuration, supervisor
 from keystore.models import AuditCheckpoint, AuditHead, AuditRecord
 from keystore.version import VERSION
 
@@ -209,7 +209,10 @@ def _export(made: AuditCheckpoint) -> None:
         except OSError as exc:
             logger.error("checkpoint %d is not in %s: %s", made.number, settings.checkpoint_file, exc.strerror)
     if settings.checkpoint_syslog:
-        _syslog(settings.checkpoint_syslog).info("kms audit checkpoint %s", line(made))
+        try:
+            _syslog(settings.checkpoint_syslog).info("kms audit checkpoint %s", line(made))
+        except OSError as exc:
+            logger.error("checkpoint %d is not in syslog: %s", made.number, exc.strerror)
 
 
 @cache
@@ -225,6 +228,7 @@ def _step() -> float:
     """Make the checkpoints that are due, as a child does again and again."""
     try:
         close_old_connections()
+        configuration.note()
         while (made := checkpoint()) is not None and made.last - made.first + 1 >= MAX_ROWS:
             pass
     except DatabaseError as exc:

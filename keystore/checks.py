@@ -197,6 +197,21 @@ def root_key(config: Config) -> None:
         connection.close()
 
 
+def recorded(config: Config) -> None:
+    """The audit can be written, and says what the settings are; a sealed server records them when it is opened."""
+    from keystore import configuration
+
+    if sealing.is_sealed():
+        return
+    try:
+        configuration.note()
+    except (DatabaseError, sealing.SealingError) as exc:
+        problem = f"the settings cannot be recorded: {exc}"
+        raise config.error("db.database_url", problem, "make the database writable") from exc
+    finally:
+        connection.close()
+
+
 @checks.register("kms")
 def configuration(app_configs: Sequence[Any] | None, **kwargs: object) -> list[checks.CheckMessage]:
     """The start checks, as Django shows them."""

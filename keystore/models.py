@@ -679,6 +679,8 @@ class Node(models.Model):
     seen = models.BigIntegerField()
     # Names of its processes, and whether each was alive.
     processes = models.JSONField(default=dict)
+    # The settings that are not defaults, as they were last recorded; secrets as a keyed digest.
+    settings = models.JSONField(default=dict)
 
     class Meta:
         indexes = [models.Index(fields=["seen"], name="node_seen")]

@@ -3,20 +3,22 @@
 Each path is one row of `ENDPOINTS`, from which the URLs, the checks of bodies and the OpenAPI document are made."""
 
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from django.db import DatabaseError, transaction
-from rest_framework.exceptions import ParseError
+from django.db import DatabaseError
+from rest_framework.exceptions import ParseError, UnsupportedMediaType
 from rest_framework.parsers import JSONParser
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from keystore import access, audit, authn, conf, supervisor
-from keystore.authn import Identity, Peer, accounts, tokens
+from keystore import access, administration, audit, authn, conf, supervisor
+from keystore.authn import Identity, Peer
 from keystore.models import ApiToken
+from keystore.sealing import SealingError
 from keystore.version import VERSION
 from kmip.enums import Operation, ResultReason
 from kmip.errors import KMIPError
@@ -89,6 +91,8 @@ class Endpoint:
 
     path: str
     method: str
+    #: What the audit calls it. Changes write their records themselves.
+    record: str
     summary: str
     answer: Answer
     response: dict[str, Any]
@@ -123,11 +127,6 @@ def _owned(peer: Peer, identity: Identity, given: dict[str, Any]) -> Any:
     return list(access.owned(identity, after=_number(given, "after"), limit=_number(given, "limit")))
 
 
-def _may_manage(identity: Identity) -> None:
-    if not identity.manages:
-        raise KMIPError(ResultReason.PERMISSION_DENIED, "the token's scopes leave the access API out")
-
-
 def _tokens(peer: Peer, identity: Identity, given: dict[str, Any]) -> Any:
     found = ApiToken.objects.filter(
         account__namespace_id=identity.namespace, account__username=identity.username, revoked__isnull=True
@@ -137,20 +136,14 @@ def _tokens(peer: Peer, identity: Identity, given: dict[str, Any]) -> Any:
 
 
 def _new_token(peer: Peer, identity: Identity, given: dict[str, Any]) -> Any:
-    _may_manage(identity)
-    with transaction.atomic():
-        account = accounts.ensure(identity.namespace, identity.username)
-        number, token = tokens.issue(account, given["name"], scopes=given.get("scopes"), expires=given.get("expires"))
-        audit.note(identity, peer, "Create Token", detail=f"{number} {given['name']}")
+    number, token = administration.issue_own_token(
+        peer, identity, given["name"], scopes=given.get("scopes") or [], expires=given.get("expires")
+    )
     return {"id": number, "token": token}
 
 
 def _end_token(peer: Peer, identity: Identity, given: dict[str, Any]) -> Any:
-    _may_manage(identity)
-    with transaction.atomic():
-        account = accounts.ensure(identity.namespace, identity.username)
-        tokens.revoke(account, given["id"])
-        audit.note(identity, peer, "Revoke Token", detail=given["id"])
+    administration.revoke_own_token(peer, identity, given["id"])
     return {"success": f"Token {given['id']} successfully revoked"}
 
 
@@ -167,6 +160,7 @@ ENDPOINTS: Final = (
     Endpoint(
         "access/owned",
         "GET",
+        "List Owned",
         "Your objects, newest first",
         _owned,
         _list(_object(object_id=TEXT, state=TEXT, attributes={"type": "object"})),
@@ -175,6 +169,7 @@ ENDPOINTS: Final = (
     Endpoint(
         "access/obtained",
         "GET",
+        "List Obtained",
         "Objects of others on which you have rights",
         lambda peer, identity, given: list(access.obtained(identity)),
         _list(_object(object_id=TEXT, owner_id=TEXT, state=TEXT, operations=OPERATIONS)),
@@ -182,6 +177,7 @@ ENDPOINTS: Final = (
     Endpoint(
         "access/list/{object_id}",
         "GET",
+        "List Access",
         "Who has rights on an object of yours",
         lambda peer, identity, given: access.listed(identity, given["object_id"]),
         _list(
@@ -192,11 +188,12 @@ ENDPOINTS: Final = (
             }
         ),
     ),
-    Endpoint("access/grant", "POST", "Give rights on an object of yours", _grant, _SUCCESS, _GRANT),
-    Endpoint("access/revoke", "POST", "Take rights on an object of yours", _revoke, _SUCCESS, _GRANT),
+    Endpoint("access/grant", "POST", "Grant Access", "Give rights on an object of yours", _grant, _SUCCESS, _GRANT),
+    Endpoint("access/revoke", "POST", "Revoke Access", "Take rights on an object of yours", _revoke, _SUCCESS, _GRANT),
     Endpoint(
         "access/create",
         "GET",
+        "Ask Rights",
         "Whether you may create objects",
         lambda peer, identity, given: {"has_create_permission": bool(identity.operations >> Operation.CREATE & 1)},
         _object(has_create_permission={"type": "boolean"}),
@@ -204,14 +201,16 @@ ENDPOINTS: Final = (
     Endpoint(
         "access/privileged",
         "GET",
+        "Ask Rights",
         "Whether you administer your namespace",
         lambda peer, identity, given: {"has_privileged_access": identity.administers},
         _object(has_privileged_access={"type": "boolean"}),
     ),
-    Endpoint("access/tokens", "GET", "Your API tokens", _tokens, _list(_TOKEN)),
+    Endpoint("access/tokens", "GET", "List Tokens", "Your API tokens", _tokens, _list(_TOKEN)),
     Endpoint(
         "access/tokens",
         "POST",
+        "Create Token",
         "Make an API token, which is shown this once",
         _new_token,
         _object(id=TEXT, token=TEXT),
@@ -222,11 +221,19 @@ ENDPOINTS: Final = (
         },
         status=201,
     ),
-    Endpoint("access/tokens/{id}", "DELETE", "Revoke an API token of yours", _end_token, _SUCCESS),
-    Endpoint("me", "GET", "Who you are", lambda peer, identity, given: {"user": identity.username}, _object(user=TEXT)),
+    Endpoint("access/tokens/{id}", "DELETE", "Revoke Token", "Revoke an API token of yours", _end_token, _SUCCESS),
+    Endpoint(
+        "me",
+        "GET",
+        "Ask Identity",
+        "Who you are",
+        lambda peer, identity, given: {"user": identity.username},
+        _object(user=TEXT),
+    ),
     Endpoint(
         "server-info",
         "GET",
+        "Ask Server",
         "The server's version and listeners",
         _server_info,
         _object(version=TEXT, vendor=TEXT, listeners=_list({"type": "object"})),
@@ -238,7 +245,8 @@ _TYPES: Final[dict[str, type[Any]]] = {"string": str, "integer": int, "array": l
 
 def check(schema: dict[str, Any], value: Any, name: str) -> None:
     """Raise `KMIPError` where a body is not as its schema says."""
-    kind = _TYPES[schema["type"]]
+    named = schema["type"]
+    kind = _TYPES[named if isinstance(named, str) else named[0]]  # Of what may be null, members that are are left out.
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise KMIPError(ResultReason.INVALID_FIELD, f"{name} is not of type {schema['type']}")
     if kind is list:
@@ -275,27 +283,73 @@ class AccessView(APIView):
 
     def _answer(self, request: Request, parts: dict[str, str]) -> Response:
         endpoint = self.endpoints[request.method or ""]
+        began = time.time_ns()
         try:
             peer = peer_of(request._request)
             try:
                 identity = authn.identify(peer)
             except KMIPError as exc:
-                audit.note(None, peer, endpoint.summary, reason=str(exc.reason))
+                _record(endpoint, peer, None, {}, began, exc)
                 raise
-            given = {name: request.query_params[name] for name in endpoint.query if name in request.query_params}
-            if endpoint.body is not None:
-                try:
-                    body = request.data
-                except ParseError as exc:
-                    raise KMIPError(ResultReason.INVALID_MESSAGE, "the body is not JSON") from exc
-                check(endpoint.body, body, "the body")
-                given |= body
-            return Response(endpoint.answer(peer, identity, given | parts), status=endpoint.status)
+            given = self._given(endpoint, request) | parts
+            if endpoint.method == "GET":
+                answer = _read(endpoint, peer, identity, given, began)
+            else:
+                answer = endpoint.answer(peer, identity, given)
+            return Response(answer, status=endpoint.status)
         except KMIPError as exc:
             return failure(exc.reason, exc.message)
-        except DatabaseError:
+        except (DatabaseError, SealingError):
             log.exception("%s %s failed", endpoint.method, endpoint.path)
             return failure(ResultReason.GENERAL_FAILURE, "the server could not carry out the request")
+
+    def _given(self, endpoint: Endpoint, request: Request) -> dict[str, Any]:
+        """The members of the query and of the body."""
+        given: dict[str, Any] = {
+            name: request.query_params[name] for name in endpoint.query if name in request.query_params
+        }
+        if endpoint.body is None:
+            return given
+        try:
+            body = request.data
+        except (ParseError, UnsupportedMediaType) as exc:
+            raise KMIPError(ResultReason.INVALID_MESSAGE, "the body is not JSON") from exc
+        check(endpoint.body, body, "the body")
+        return given | dict(body)
+
+
+def _read(endpoint: Endpoint, peer: Peer, identity: Identity, given: dict[str, Any], began: int) -> Any:
+    """What a path that changes nothing answers, with the record of it."""
+    audit.writer.check()
+    error: KMIPError | None = None
+    try:
+        return endpoint.answer(peer, identity, given)
+    except KMIPError as exc:
+        error = exc
+        raise
+    finally:
+        _record(endpoint, peer, identity, given, began, error)
+
+
+def _record(
+    endpoint: Endpoint,
+    peer: Peer,
+    identity: Identity | None,
+    given: dict[str, Any],
+    began: int,
+    error: KMIPError | None,
+) -> None:
+    one = audit.entry(
+        identity,
+        peer,
+        protocol="",
+        operation=endpoint.record,
+        uid=given.get("object_id", ""),
+        result="Success" if error is None else "Failure",
+        reason="" if error is None else str(error.reason),
+        since=began,
+    )
+    audit.writer.add([one])
 
 
 def failure(reason: ResultReason, message: str) -> Response:

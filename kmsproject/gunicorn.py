@@ -24,6 +24,7 @@ try:
         checks.startup(current)
         checks.database(current, migrate=False)
         checks.root_key(current)
+        checks.recorded(current)
         worker.prepare(current)
         supervisor.listen(current)
 except conf.ConfigError as error:

@@ -384,6 +384,7 @@ class Migration(migrations.Migration):
                 ("started", models.BigIntegerField()),
                 ("seen", models.BigIntegerField()),
                 ("processes", models.JSONField(default=dict)),
+                ("settings", models.JSONField(default=dict)),
             ],
             options={
                 "indexes": [models.Index(fields=["seen"], name="node_seen")],
