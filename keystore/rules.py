@@ -15,6 +15,7 @@ from kmip.enums import ObjectType, ResultReason, State
 from kmip.errors import KMIPError
 from kmip.structures import ApplicationSpecificInformation, RNGParameters, UsageLimits
 from kmip.tags import Tag
+from kmip.versions import Version
 
 #: Instances of one attribute; far above what is known of clients, far below what would slow an object down.
 MAX_INSTANCES: Final = 1024
@@ -36,6 +37,12 @@ def check_new(attributes: Attributes, object_type: ObjectType, *, stated: Set[Ta
             check_applies(key, object_type)
     attributes.check()
     check_values(attributes)
+
+
+def check_version(key: Key, version: Version, reason: ResultReason) -> None:
+    """Operations on an attribute are about one that the version spoken has."""
+    if isinstance(key, Tag) and not BY_TAG[key].in_version(version):
+        raise KMIPError(reason, f"{BY_TAG[key].title} is no attribute of this version")
 
 
 def check_applies(key: Key, object_type: ObjectType) -> None:
@@ -84,7 +91,7 @@ def add(managed: Managed, key: Key, value: Any, *, read_only: ResultReason) -> i
     attributes = managed.attributes
     if isinstance(key, Tag):
         row = BY_TAG[key]
-        if row.set_by is By.SERVER:
+        if row.set_by in (By.SERVER, By.MAKER):
             raise KMIPError(read_only, f"{row.title} is set by the server")
         check_applies(key, managed.object_type)
         if key in attributes and not row.multiple:

@@ -58,6 +58,8 @@ class By(Enum):
     SERVER = "server"
     CLIENT = "client"
     EITHER = "either"
+    #: The server, from what the client says of an object to be made; nobody adds it later.
+    MAKER = "maker"
 
 
 class When(Enum):
@@ -71,7 +73,7 @@ class When(Enum):
     NOT_YET_USED = "as long as Get Usage Allocation has not been performed"
 
 
-SERVER, CLIENT, EITHER = By.SERVER, By.CLIENT, By.EITHER
+SERVER, CLIENT, EITHER, MAKER = By.SERVER, By.CLIENT, By.EITHER, By.MAKER
 ALWAYS, PRE_ACTIVE, PRE_ACTIVE_OR_ACTIVE = When.ALWAYS, When.PRE_ACTIVE, When.PRE_ACTIVE_OR_ACTIVE
 NOT_YET_REACHED, NOT_YET_USED = When.NOT_YET_REACHED, When.NOT_YET_USED
 
@@ -162,9 +164,9 @@ ROWS: tuple[Row, ...] = (
     Row(Tag.UNIQUE_IDENTIFIER, "Unique Identifier", str, SERVER, always=True, implicit=MAKING),
     Row(Tag.NAME, "Name", Name, CLIENT, multiple=True, modifiable=ALWAYS, deletable=ALWAYS, implicit=REPLACING),
     Row(Tag.OBJECT_TYPE, "Object Type", ObjectType, SERVER, always=True, implicit=MAKING),
-    Row(Tag.CRYPTOGRAPHIC_ALGORITHM, "Cryptographic Algorithm", CryptographicAlgorithm, EITHER,
+    Row(Tag.CRYPTOGRAPHIC_ALGORITHM, "Cryptographic Algorithm", CryptographicAlgorithm, MAKER,
         always=True, implicit=MAKING),
-    Row(Tag.CRYPTOGRAPHIC_LENGTH, "Cryptographic Length", int, EITHER, always=True, implicit=MAKING),
+    Row(Tag.CRYPTOGRAPHIC_LENGTH, "Cryptographic Length", int, MAKER, always=True, implicit=MAKING),
     Row(Tag.CRYPTOGRAPHIC_PARAMETERS, "Cryptographic Parameters", CryptographicParameters, CLIENT,
         multiple=True, modifiable=ALWAYS, deletable=ALWAYS, implicit=REPLACING),
     Row(Tag.CRYPTOGRAPHIC_DOMAIN_PARAMETERS, "Cryptographic Domain Parameters", CryptographicDomainParameters, CLIENT,
@@ -394,7 +396,7 @@ class Attributes(dict[Key, dict[int, Any]]):
         vendor = _child(item, Tag.VENDOR_IDENTIFICATION)
         if name is None or name.type != Type.TEXT_STRING:
             raise KMIPError(ResultReason.INVALID_MESSAGE, "Attribute: AttributeName is missing")
-        if vendor is not None:
+        if vendor is not None and vendor.value:
             self.add(Vendor(str(vendor.value), name.value), value)
             return
         index = _child(item, Tag.ATTRIBUTE_INDEX)

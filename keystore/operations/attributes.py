@@ -5,12 +5,12 @@ in `rules`.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from keystore import rules, states, store
 from keystore.call import Call, operation
 from keystore.store import Managed
-from kmip.attributes import BY_TAG, Attributes, Key, title_of
+from kmip.attributes import BY_TAG, Attributes, Key, References, title_of
 from kmip.enums import AdjustmentType, Operation, ResultReason
 from kmip.errors import KMIPError
 from kmip.payloads import (
@@ -38,11 +38,33 @@ class _Instance(NamedTuple):
     value: Any
 
 
-def _one(attributes: Attributes) -> _Instance:
+#: The reason that each operation's section has for an attribute that the version lacks.
+_UNKNOWN: Final = {
+    Operation.ADD_ATTRIBUTE: ResultReason.INVALID_ATTRIBUTE,
+    Operation.MODIFY_ATTRIBUTE: ResultReason.ATTRIBUTE_NOT_FOUND,
+    Operation.SET_ATTRIBUTE: ResultReason.INVALID_FIELD,
+    Operation.ADJUST_ATTRIBUTE: ResultReason.UNSUPPORTED_ATTRIBUTE,
+    Operation.DELETE_ATTRIBUTE: ResultReason.INVALID_ATTRIBUTE,
+}
+
+
+def _one(call: Call, attributes: Attributes) -> _Instance:
     entries = list(attributes.entries())
     if len(entries) != 1:
-        raise KMIPError(ResultReason.INVALID_ATTRIBUTE, f"the request is about one attribute, not {len(entries)}")
+        raise KMIPError(ResultReason.INVALID_FIELD, f"the request is about one attribute, not {len(entries)}")
+    rules.check_version(entries[0][0], call.version, _UNKNOWN[call.operation])
     return _Instance(*entries[0])
+
+
+def _named(call: Call, references: References | list[Key]) -> Key:
+    """The one attribute that a request names."""
+    if len(references) != 1:
+        raise KMIPError(ResultReason.INVALID_FIELD, f"the request is about one attribute, not {len(references)}")
+    key = references[0]
+    if isinstance(key, Tag) and key not in BY_TAG:
+        raise KMIPError(_UNKNOWN[call.operation], f"{key.spelling} is no attribute")
+    rules.check_version(key, call.version, _UNKNOWN[call.operation])
+    return key
 
 
 def _changing(call: Call, identifier: Identifier | None) -> Managed:
@@ -64,7 +86,7 @@ def _save(call: Call, managed: Managed) -> None:
 @operation(Operation.ADD_ATTRIBUTE)
 def add_attribute(call: Call, request: AddAttributeRequest) -> AddAttributeResponse:
     """Add an instance of an attribute (KMIP 2.1, 6.1.2)."""
-    key, index, value = _one(request.new_attribute)
+    key, index, value = _one(call, request.new_attribute)
     if index:
         # Index 0 is what some clients put into every attribute (docs/divergences.md).
         raise KMIPError(ResultReason.INVALID_FIELD, "the server assigns the Attribute Index")
@@ -79,11 +101,11 @@ def add_attribute(call: Call, request: AddAttributeRequest) -> AddAttributeRespo
 @operation(Operation.MODIFY_ATTRIBUTE)
 def modify_attribute(call: Call, request: ModifyAttributeRequest) -> ModifyAttributeResponse:
     """Give an existing instance of an attribute another value (KMIP 2.1, 6.1.34)."""
-    key, index, value = _one(request.new_attribute)
+    key, index, value = _one(call, request.new_attribute)
     managed = _changing(call, request.unique_identifier)
     attributes = managed.attributes
     if request.current_attribute is not None:
-        current = _one(request.current_attribute)
+        current = _one(call, request.current_attribute)
         if current.key != key:
             raise KMIPError(ResultReason.INVALID_FIELD, "the current and the new attribute are not the same attribute")
         index = rules.instance(attributes, key, current.value)
@@ -103,7 +125,7 @@ def modify_attribute(call: Call, request: ModifyAttributeRequest) -> ModifyAttri
 @operation(Operation.SET_ATTRIBUTE)
 def set_attribute(call: Call, request: SetAttributeRequest) -> SetAttributeResponse:
     """Add an attribute, or give its only instance another value (KMIP 2.1, 6.1.51)."""
-    key, _, value = _one(request.new_attribute)
+    key, _, value = _one(call, request.new_attribute)
     managed = _changing(call, request.unique_identifier)
     _set(call, managed, key, value)
     return SetAttributeResponse(unique_identifier=managed.uid)
@@ -143,11 +165,7 @@ _STEPS: dict[AdjustmentType, Callable[[int, int], int]] = {
 @operation(Operation.ADJUST_ATTRIBUTE)
 def adjust_attribute(call: Call, request: AdjustAttributeRequest) -> AdjustAttributeResponse:
     """Count an attribute up or down, or negate it (KMIP 2.1, 6.1.3 and 11.1)."""
-    if len(request.attribute_reference) != 1:
-        raise KMIPError(ResultReason.INVALID_FIELD, "the request is about one attribute")
-    key = request.attribute_reference[0]
-    if isinstance(key, Tag) and key not in BY_TAG:
-        raise KMIPError(ResultReason.UNSUPPORTED_ATTRIBUTE, f"{key.spelling} is no attribute")
+    key = _named(call, request.attribute_reference)
     managed = _changing(call, request.unique_identifier)
     held: Any = None
     if key in managed.attributes:
@@ -186,14 +204,11 @@ def delete_attribute(call: Call, request: DeleteAttributeRequest) -> DeleteAttri
     """Take an instance of an attribute, or in 2.x all of them, away from an object (KMIP 2.1, 6.1.13)."""
     managed = _changing(call, request.unique_identifier)
     attributes = managed.attributes
-    references: list[Key] = request.attribute_reference or []
     if request.current_attribute is not None:
-        current = _one(request.current_attribute)
+        current = _one(call, request.current_attribute)
         key, indices = current.key, [rules.instance(attributes, current.key, current.value)]
-    elif len(references) != 1:
-        raise KMIPError(ResultReason.INVALID_FIELD, "the request names no attribute, or several")
     else:
-        key = references[0]
+        key = _named(call, request.attribute_reference or [])
         if key not in attributes:
             raise KMIPError(ResultReason.ATTRIBUTE_NOT_FOUND, f"the object has no {title_of(key)}")
         indices = list(attributes[key]) if call.modern else [request.attribute_index or 0]

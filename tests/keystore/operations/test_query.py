@@ -1,8 +1,12 @@
 """What the server says of itself is true: Query, Discover Versions, and the list of what is not offered."""
 
+from pathlib import Path
+
 import pytest
+from django.conf import settings
 
 from keystore.call import HANDLERS
+from keystore.management.commands import showprotocol
 from keystore.operations import server
 from kmip.enums import (
     CryptographicAlgorithm,
@@ -156,3 +160,9 @@ def test_versions_are_those_that_both_speak_newest_first():
 def test_ping_is_answered():
     (item,) = send((Operation.PING, PingRequest()), version=V2_1).batch_item
     assert item.result_status == ResultStatus.SUCCESS
+
+
+def test_the_page_of_the_protocol_is_current():
+    """`manage.py showprotocol --write` has been run since the last change of a table."""
+    page = Path(settings.BASE_DIR) / showprotocol.PAGE
+    assert page.read_text(encoding="utf-8") == showprotocol.page()
