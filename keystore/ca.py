@@ -100,7 +100,7 @@ def certificate_of(managed: Managed) -> x509.Certificate:
 
 
 def load(data: bytes) -> x509.Certificate:
-    """A certificate in DER or PEM, or the first of a PKCS#7 file; raises `KMIPError`."""
+    """A certificate in DER or PEM; raises `KMIPError`."""
     try:
         if data.lstrip().startswith(b"-----BEGIN"):
             return x509.load_pem_x509_certificate(data)
@@ -115,8 +115,12 @@ def linked(managed: Managed, kind: LinkType) -> str | None:
     return next((each for each in found if isinstance(each, str)), None)
 
 
-def enlist(certificate: x509.Certificate, *, uid: str, private_key_uid: str, namespace: str) -> Authority:
-    """Make a CA's certificate object the certificate of its authority, which is new unless its key was known."""
+def enlist(
+    certificate: x509.Certificate, *, uid: str, private_key_uid: str, namespace: str, replaces: bool = True
+) -> Authority:
+    """Make a CA's certificate object the certificate of its authority, which is new unless its key was known.
+
+    Without `replaces` a known authority keeps the certificate that it has."""
     key_id = issuing.key_identifier(cast(PublicKey, certificate.public_key()))
     values = {
         "certificate_uid": uid,
@@ -127,7 +131,7 @@ def enlist(certificate: x509.Certificate, *, uid: str, private_key_uid: str, nam
     authority, new = Authority.objects.get_or_create(key_id=key_id, defaults={"namespace": namespace, **values})
     if not new and authority.namespace != namespace:
         raise KMIPError(ResultReason.PERMISSION_DENIED, "the key is an authority of another namespace")
-    if not new and authority.certificate_uid != uid:
+    if replaces and not new and authority.certificate_uid != uid:
         # A new list, too: it carries the issuer's name.
         Authority.objects.filter(key_id=key_id).update(changes=F("changes") + 1, **values)
         authority.refresh_from_db()
@@ -194,9 +198,11 @@ def record(der: bytes, *, uid: str, authority: Authority | None) -> IssuedCertif
             return IssuedCertificate.objects.create(
                 fingerprint=issuing.fingerprint(der),
                 authority=authority,
-                serial=f"{certificate.serial_number:x}",
+                # Others' serial numbers may be of any length; only those from here are looked for.
+                serial=f"{certificate.serial_number:x}"[:42],
                 uid=uid,
                 subject=certificate.subject.rfc4514_string()[:512],
+                signs=issuing.is_authority(certificate),
                 not_before=int(certificate.not_valid_before_utc.timestamp()),
                 not_after=int(certificate.not_valid_after_utc.timestamp()),
             )
@@ -220,15 +226,30 @@ def revoke(managed: Managed, reason: RevocationReason, now: int, occurred: int |
 
     Certificates of other issuers are refused by the listeners all the same.
     """
-    if managed.object_type != ObjectType.CERTIFICATE or managed.blob is None:
-        return
-    found = objects.decode(managed)
-    assert isinstance(found, Certificate)
+    row = _row_of(managed) if managed.object_type == ObjectType.CERTIFICATE else None
+    if row is not None:
+        mark_revoked(row, reason.revocation_reason_code, now, occurred)
+
+
+def _row_of(managed: Managed) -> IssuedCertificate | None:
+    """The row of a certificate; of a destroyed one only if an authority here has signed it."""
+    if managed.blob is None:
+        found = managed.attributes.x_509_certificate_identifier
+        if found is None:
+            return None
+        # The identifier alone may have been another certificate's before.
+        serial = int.from_bytes(found.certificate_serial_number[2:], signed=True)
+        return IssuedCertificate.objects.filter(uid=managed.uid, serial=f"{serial:x}").first()
+    certificate = objects.decode(managed)
+    assert isinstance(certificate, Certificate)
     try:
-        row = record(found.certificate_value, uid=managed.uid, authority=None)
+        return record(certificate.certificate_value, uid=managed.uid, authority=None)
     except KMIPError:
-        return  # A PGP certificate, or bytes that were kept as they came.
-    code = reason.revocation_reason_code
+        return None  # A PGP certificate, or bytes that were kept as they came.
+
+
+def mark_revoked(row: IssuedCertificate, code: RevocationReasonCode, now: int, occurred: int | None = None) -> None:
+    """Put a certificate on its issuer's list, in the caller's transaction; a compromise is noted later, too."""
     compromised = code in states.COMPROMISES
     if row.revoked is not None and not compromised:
         return
@@ -390,15 +411,20 @@ def revoked(fingerprint: str) -> bool:
     return IssuedCertificate.objects.filter(fingerprint=fingerprint, revoked__isnull=False).exists()
 
 
-def revoked_fingerprints(now: int) -> frozenset[str]:
-    """Every revoked certificate that has not expired."""
+def revoked_fingerprints(now: int) -> dict[str, bool]:
+    """Every revoked certificate that has not expired, and whether it is one of a CA."""
     rows = IssuedCertificate.objects.filter(revoked__isnull=False, not_after__gte=now)
-    return frozenset(rows.values_list("fingerprint", flat=True))
+    return dict(rows.values_list("fingerprint", "signs"))
 
 
 def client_authorities() -> list[bytes]:
-    """The certificates, in DER, of the authorities whose clients the listeners accept."""
-    return [bytes(one) for one in Authority.objects.filter(clients=True).values_list("certificate", flat=True)]
+    """The certificates, in DER, of the authorities whose clients the listeners accept; none that is revoked."""
+    rows = Authority.objects.filter(clients=True).values_list("certificate", flat=True)
+    found = {issuing.fingerprint(bytes(one)): bytes(one) for one in rows}
+    gone = IssuedCertificate.objects.filter(fingerprint__in=found, revoked__isnull=False)
+    for fingerprint in gone.values_list("fingerprint", flat=True):
+        del found[fingerprint]
+    return list(found.values())
 
 
 def accepted_clients() -> dict[str, bytes]:

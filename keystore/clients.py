@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import NameOID
 from django.db import transaction
 
-from keystore import authn, ca, conf, engine
+from keystore import audit, authn, ca, conf, engine
 from keystore.authn import Identity, Peer, accounts, certificates
 from keystore.crypto import x509_issuing as issuing
 from keystore.models import Account, Authority, ClientCertificate, IssuedCertificate, RegistrationToken, WaitingClient
@@ -98,7 +98,9 @@ def _absent(what: str) -> KMIPError:
 
 def authority() -> Authority:
     """The authority that certifies clients; of several, the one that ends last. Raises `KMIPError` where none is."""
-    found = [one for one in Authority.objects.filter(clients=True) if not _ended(one)]
+    current = ca.client_authorities()
+    known = Authority.objects.filter(clients=True)
+    found = [one for one in known if bytes(one.certificate) in current and not _ended(one)]
     if not found:
         raise _absent("there is no authority for clients: make one with manage.py client authority --create NAME")
     return max(found, key=lambda one: ca.load(bytes(one.certificate)).not_valid_after_utc)
@@ -168,16 +170,40 @@ def use_authority(peer: Peer, uid: str, *, trusted: bool = True) -> Authority:
     found = ca.authority_of(identity.namespace, uid)
     if found is None:
         raise _absent("there is no authority with this certificate")
-    ca.trust_clients(found, trusted=trusted)
+    with transaction.atomic():
+        ca.trust_clients(found, trusted=trusted)
+        what = "Trust" if trusted else "Distrust"
+        audit.note(identity, peer, f"{what} Authority", uid=uid, detail=found.subject)
+    return found
+
+
+def revoke_authority(peer: Peer, uid: str) -> Authority:
+    """Revoke the certificate of an authority, for a compromise of its key: nothing below it counts any more."""
+    found = use_authority(peer, uid, trusted=False)
+    reason = RevocationReason(revocation_reason_code=RevocationReasonCode.CA_COMPROMISE)
+    engine.execute(Operation.REVOKE, RevokeRequest(unique_identifier=uid, revocation_reason=reason), peer)
     return found
 
 
 def administrator(peer: Peer) -> Identity:
-    """The peer's identity; raises `KMIPError` unless it administers."""
+    """The peer's identity; raises `KMIPError` unless it administers the default namespace.
+
+    Clients are users there, and whoever lets one in says who it is."""
     identity = authn.identify(peer)
-    if not (identity.administers or peer.transport == "cli"):
-        raise KMIPError(ResultReason.PERMISSION_DENIED, "this is for administrators")
+    at_home = identity.administers and identity.namespace == conf.current().auth.default_namespace
+    if not (at_home or _at_machine(peer)):
+        raise KMIPError(ResultReason.PERMISSION_DENIED, "this is for administrators of the default namespace")
     return identity
+
+
+def _at_machine(peer: Peer) -> bool:
+    """Whether a command on the server's own machine asks, whose user can read the whole database."""
+    return peer.transport == "cli"
+
+
+def _acting(namespace: str, username: str, address: str) -> Peer:
+    """Somebody who is not here, on whose rights something is done that they have allowed before."""
+    return Peer("cli", address, user=f"{namespace}/{username}")
 
 
 # Certificates.
@@ -206,7 +232,9 @@ def enrol(peer: Peer, name: str, request: bytes, *, days: int | None = None) -> 
     """Certify a client's request on the rights of `peer`. The name is the one given, whatever the request says."""
     above = authority()
     identity = authn.identify(peer)
-    _check_name(above, name, takes_over=identity.administers or peer.transport == "cli")
+    default = conf.current().auth.default_namespace
+    at_home = identity.administers and identity.namespace == default
+    _check_name(above, name, takes_over=at_home or _at_machine(peer))
     attributes = _client_attributes(above, name, days)
     payload = CertifyRequest(
         certificate_request_type=CertificateRequestType.PKCS_10,
@@ -287,8 +315,29 @@ def revoke(peer: Peer, name_or_fingerprint: str, *, superseded: bool = False) ->
         payload = RevokeRequest(
             unique_identifier=row.uid, revocation_reason=RevocationReason(revocation_reason_code=code)
         )
-        engine.execute(Operation.REVOKE, payload, peer)
+        try:
+            engine.execute(Operation.REVOKE, payload, peer)
+        except KMIPError as exc:
+            if exc.reason not in _NOT_REVOKED:
+                raise
+            _mark_revoked(peer, row, code)
     return found
+
+
+#: Why an object cannot be revoked though its certificate has to be: destroyed, another administrator's, not valid yet.
+_NOT_REVOKED: Final = frozenset(
+    {
+        *(ResultReason.OBJECT_DESTROYED, ResultReason.OBJECT_NOT_FOUND, ResultReason.ITEM_NOT_FOUND),
+        *(ResultReason.WRONG_KEY_LIFECYCLE_STATE, ResultReason.OBJECT_ARCHIVED),
+    }
+)
+
+
+def _mark_revoked(peer: Peer, row: IssuedCertificate, code: RevocationReasonCode) -> None:
+    identity = administrator(peer)
+    with transaction.atomic():
+        ca.mark_revoked(row, code, int(time.time()))
+        audit.note(identity, peer, "Revoke Certificate", uid=row.uid, detail=f"{row.subject} {row.fingerprint}")
 
 
 def _named(subject: str) -> str | None:
@@ -313,14 +362,17 @@ def new_token(peer: Peer, name: str, hours: float | None = None) -> tuple[str, d
     token = TOKEN_PREFIX + secrets.token_urlsafe(24)
     now = int(time.time())
     expires = now + int(3600 * (hours if hours is not None else conf.current().pki.token_hours))
-    RegistrationToken.objects.create(
-        digest=_digest(token),
-        name=name,
-        namespace=identity.namespace,
-        created_by=identity.username,
-        created=now,
-        expires=expires,
-    )
+    with transaction.atomic():
+        RegistrationToken.objects.create(
+            digest=_digest(token),
+            name=name,
+            namespace=identity.namespace,
+            created_by=identity.username,
+            local=_at_machine(peer) or identity.method == "loopback",
+            created=now,
+            expires=expires,
+        )
+        audit.note(identity, peer, "Create Registration Token", detail=name)
     return token, datetime.fromtimestamp(expires, UTC)
 
 
@@ -335,7 +387,12 @@ def redeem(token: str, request: bytes, address: str) -> Enrolled:
                 ResultReason.AUTHENTICATION_NOT_SUCCESSFUL, "the registration token is wrong, used or expired"
             )
         row = RegistrationToken.objects.get(digest=_digest(token))
-        return enrol(Peer("cli", address, user=row.created_by), row.name, request)
+        acting = _acting(row.namespace, row.created_by, address)
+        if not (row.local or authn.identify(acting).administers):
+            raise KMIPError(
+                ResultReason.AUTHENTICATION_NOT_SUCCESSFUL, "who made the registration token is no administrator now"
+            )
+        return enrol(acting, row.name, request)
 
 
 def forget_tokens(now: int | None = None) -> int:
@@ -365,7 +422,7 @@ def renew(peer: Peer, request: bytes | None) -> Enrolled:
     )
     if row is None or row.authority is None:
         raise KMIPError(ResultReason.PERMISSION_DENIED, "the certificate was not issued here, or is revoked")
-    acting = Peer("cli", peer.address, user=_owner(row.authority))
+    acting = _acting(row.authority.namespace, _owner(row.authority), peer.address)
     if request is not None:
         return enrol(acting, name, request)
     half = row.not_before + (row.not_after - row.not_before) * RENEWABLE_AFTER
@@ -418,6 +475,9 @@ def decide(peer: Peer, fingerprint: str, *, accept: bool, name: str | None = Non
         ClientCertificate.objects.filter(fingerprint=row.fingerprint).update(disabled=not accept)
         WaitingClient.objects.filter(fingerprint=row.fingerprint).update(
             decision="accepted" if accept else "refused", decided_by=identity.username, decided=int(time.time())
+        )
+        audit.note(
+            identity, peer, "Accept Client" if accept else "Refuse Client", detail=f"{row.subject} {row.fingerprint}"
         )
         ca.changed()
     row.refresh_from_db()

@@ -10,13 +10,14 @@ the context that has it.
 
 import contextlib
 import functools
+import hashlib
 import logging
 import socket
 import ssl
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, cast
@@ -25,12 +26,14 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from django.db import DatabaseError, connections
 
-from keystore import ca, conf, revocation, tls
+from keystore import authn, ca, conf, revocation, tls
+from keystore.authn import Peer
 from keystore.conf import Config, ConfigError
 from keystore.crypto import x509_issuing as issuing
 from keystore.crypto import x509_paths
 from keystore.handshakes import PEEKED, Hello, Recorder, read_certificates
 from keystore.tls import HandshakeFailed, Listener
+from kmip.errors import KMIPError
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +47,11 @@ SUSPECT_FOR: Final = 600.0
 
 REVOKED: Final = HandshakeFailed(
     "client certificate refused: it is revoked",
-    advice="issue a new certificate to this client (manage.py client add), and install it there",
+    advice=tls.ADVICE["revoked"],
+)
+ISSUER_REVOKED: Final = HandshakeFailed(
+    "client certificate refused: a certificate in its chain is revoked",
+    advice="issue the client a certificate of another CA (manage.py client authority, client add)",
 )
 
 
@@ -90,6 +97,18 @@ def contexts(config: Config, listener: Listener) -> Contexts:
 
 
 @dataclass(frozen=True, slots=True)
+class Shown:
+    """What a client has shown in its handshake; the chain is unknown where it resumed a session."""
+
+    certificate: bytes | None = None
+    chain: tuple[bytes, ...] = ()
+    #: Of certificate and chain.
+    fingerprints: frozenset[str] = frozenset()
+    #: How often the gate had withdrawn its trust from a CA by then.
+    withdrawals: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Trust:
     """What the database says of clients' certificates."""
 
@@ -98,7 +117,8 @@ class Trust:
     #: Accepted by themselves, whoever issued them; by fingerprint.
     accepted: frozenset[str] = frozenset()
     accepted_certificates: frozenset[bytes] = frozenset()
-    revoked: frozenset[str] = frozenset()
+    #: Fingerprints, and whether each is of a CA.
+    revoked: dict[str, bool] = field(default_factory=dict)
 
     @classmethod
     def read(cls) -> "Trust":
@@ -119,6 +139,11 @@ class Trust:
         """What OpenSSL is to trust."""
         return self.authorities | self.accepted_certificates
 
+    @property
+    def revoked_authorities(self) -> frozenset[str]:
+        """The fingerprints of CAs that are revoked."""
+        return frozenset(fingerprint for fingerprint, signs in self.revoked.items() if signs)
+
 
 class Gate:
     """One listener's process at its door."""
@@ -129,6 +154,7 @@ class Gate:
         self.trust = Trust()
         self.recorder = Recorder(listener, write=self.database)
         self.on_change: Callable[[], None] = _nothing
+        self._withdrawals = 0
         #: When somebody at an address was last let in, and when somebody was refused.
         self._good: dict[str, float] = {}
         self._suspect: dict[str, float] = {}
@@ -172,8 +198,9 @@ class Gate:
             return False
         self._well = True
         before, self.trust = self.trust, trust
-        if before.anchors - trust.anchors:
+        if before.anchors - trust.anchors or trust.revoked_authorities - before.revoked_authorities:
             # OpenSSL takes nothing back; sessions under the old contexts cannot be resumed under new ones.
+            self._withdrawals += 1
             self.reload(conf.current())
         elif self.contexts is not None:
             self.contexts.trust(list(trust.anchors - before.anchors))
@@ -212,9 +239,10 @@ class Gate:
         good, suspect = self._good.get(address), self._suspect.get(address)
         return good is not None and now - good < GOOD_FOR and (suspect is None or now - suspect > SUSPECT_FOR)
 
-    def shake(self, connection: ssl.SSLSocket, address: str, hello: Hello) -> bytes | None:
-        """Complete the handshake: the client's certificate, if any; HandshakeFailed says why not. Both are noted."""
+    def shake(self, connection: ssl.SSLSocket, address: str, hello: Hello) -> Shown:
+        """Complete the handshake: what the client showed; HandshakeFailed says why not. Both are noted."""
         certificate: bytes | None = None
+        withdrawals = self._withdrawals
         try:
             certificate = tls.handshake(connection, accepted=self.trust.accepted)
             if certificate is not None:
@@ -232,7 +260,11 @@ class Gate:
             _remember(self._good, address)
         cipher = connection.cipher()
         self.recorder.note(address, hello, certificate, None, f"{connection.version()} {cipher[0] if cipher else ''}")
-        return certificate
+        if certificate is None:
+            return Shown()
+        chain = tls.chain(connection)
+        fingerprints = frozenset(hashlib.sha256(one).hexdigest() for one in (certificate, *chain))
+        return Shown(certificate, chain, fingerprints, withdrawals)
 
     def _admit(self, connection: ssl.SSLSocket, certificate: bytes) -> None:
         """Refuse what OpenSSL accepted and the database does not."""
@@ -240,6 +272,10 @@ class Gate:
         trust = self.trust
         if fingerprint in trust.revoked:
             raise REVOKED
+        if trust.revoked_authorities and any(
+            issuing.fingerprint(one) in trust.revoked for one in tls.chain(connection)
+        ):
+            raise ISSUER_REVOKED
         if connection.session_reused and _ended(certificate):
             raise HandshakeFailed("client certificate refused: it has expired", advice=tls.ADVICE["expired"])
         if trust.accepted and fingerprint not in trust.accepted:
@@ -254,14 +290,27 @@ class Gate:
         if fingerprint not in trust.accepted and trust.anchors:
             _check_lists(certificate, tls.chain(connection), trust.authorities)
 
-    def refused_later(self, address: str, hello: Hello, certificate: bytes | None, reason: str) -> None:
-        """Note a client whose certificate is genuine and whom nobody knows by it."""
-        failure = HandshakeFailed(f"client certificate refused: {reason}", advice=tls.ADVICE["identity"])
-        self.recorder.note(address, hello, certificate, failure)
+    def introduce(self, peer: Peer, hello: Hello) -> None:
+        """Find out who a genuine certificate is, which the first request needs anyway, and note if it is nobody.
 
-    def is_revoked(self, fingerprint: str) -> bool:
-        """Whether an open connection's certificate has been revoked meanwhile."""
-        return fingerprint in self.trust.revoked
+        The client may still prove itself by a credential in its requests."""
+        if not self.database or peer.certificate is None:
+            return
+        try:
+            authn.identify(peer)
+        except KMIPError as error:
+            failure = HandshakeFailed(f"client certificate refused: {error.message}", advice=tls.ADVICE["identity"])
+            self.recorder.note(peer.address, hello, peer.certificate, failure)
+        except DatabaseError as exc:
+            log.debug("client of %s not looked up: %s", peer.address, exc)
+
+    def is_out(self, shown: Shown) -> bool:
+        """Whether an open connection's certificate, or one above it, has been revoked meanwhile.
+
+        A connection that resumed a session did not show its chain; it has to when trust was withdrawn from any CA."""
+        if not self.trust.revoked.keys().isdisjoint(shown.fingerprints):
+            return True
+        return shown.certificate is not None and not shown.chain and shown.withdrawals != self._withdrawals
 
 
 @functools.lru_cache(maxsize=4)

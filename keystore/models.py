@@ -510,6 +510,8 @@ class IssuedCertificate(models.Model):
     serial = models.CharField(max_length=42)
     uid = models.CharField(max_length=64)
     subject = models.CharField(max_length=512)
+    # Whether it may sign others: revoked, it takes along what it has signed.
+    signs = models.BooleanField(default=False)
     not_before = models.BigIntegerField()
     not_after = models.BigIntegerField()
     revoked = models.BigIntegerField(null=True)
@@ -558,6 +560,8 @@ class RegistrationToken(models.Model):
     namespace = models.CharField(max_length=64)
     # On whose rights the certificate is issued.
     created_by = models.CharField(max_length=255)
+    # Made on the machine itself, where nobody needs a role to do so.
+    local = models.BooleanField(default=False)
     created = models.BigIntegerField()
     expires = models.BigIntegerField()
     used = models.BigIntegerField(null=True)

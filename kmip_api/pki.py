@@ -304,8 +304,10 @@ def decide(request: HttpRequest, fingerprint: str) -> HttpResponse:
 def handshakes(request: HttpRequest) -> HttpResponse:
     """The last handshakes, `?listener=kmip&refused=1&limit=100`; for administrators and auditors."""
     identity = authn.identify(peer_of(request))
-    if not identity.administers and not any(role.name == "auditor" for role in identity.roles):
-        raise KMIPError(ResultReason.PERMISSION_DENIED, "this is for administrators and auditors")
+    if not any(role.name == "auditor" for role in identity.roles):
+        clients.administrator(peer_of(request))
+    elif identity.namespace != conf.current().auth.default_namespace:
+        raise KMIPError(ResultReason.PERMISSION_DENIED, "this is for the default namespace")
     limit = request.GET.get("limit", "100")
     if not limit.isdecimal() or not 0 < int(limit) <= 1000:
         raise KMIPError(ResultReason.INVALID_FIELD, "limit is 1 to 1000")

@@ -6,7 +6,6 @@ whole request is there; a thread is used only for what can be done at once."""
 
 import contextlib
 import errno
-import hashlib
 import logging
 import re
 import selectors
@@ -27,6 +26,7 @@ from gunicorn.app.wsgiapp import WSGIApplication
 from gunicorn.workers.gthread import ThreadWorker
 
 from keystore import checks, conf, gate, handshakes, nodes, revocation, supervisor, tls
+from keystore.authn import Peer
 
 log = logging.getLogger(__name__)
 
@@ -55,9 +55,7 @@ class Connection:
         self.closing = False
         # What the application may keep for as long as the connection lasts.
         self.notes: dict[str, object] = {}
-        self.certificate: bytes | None = None
-        self.chain: tuple[bytes, ...] = ()
-        self.fingerprint = ""
+        self.shown = gate.Shown()
         self.hello: handshakes.Hello | None = None
 
     def whole(self) -> bool:
@@ -120,8 +118,8 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
 
         def with_connection(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
             connection = self.serving.connection
-            environ["kms.peer_certificate"] = connection.certificate
-            environ["kms.peer_chain"] = connection.chain
+            environ["kms.peer_certificate"] = connection.shown.certificate
+            environ["kms.peer_chain"] = connection.shown.chain
             environ["kms.connection"] = connection.notes
             return application(environ, start_response)  # type: ignore[no-any-return]
 
@@ -232,7 +230,7 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
                     self.shake(connection)
                     connection.shaken = True
                     connection.deadline = time.monotonic() + self.settings.keep_alive
-                elif connection.fingerprint in self.gate.trust.revoked:
+                elif self.gate.is_out(connection.shown):
                     return CLOSE
                 elif not connection.whole():
                     self.read_more(connection)
@@ -256,10 +254,9 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         sock: Any = connection.sock
         if connection.hello is None:
             connection.hello = handshakes.read_hello(gate.peek(sock))
-        connection.certificate = self.gate.shake(sock, connection.client[0], connection.hello)
-        if connection.certificate is not None:
-            connection.fingerprint = hashlib.sha256(connection.certificate).hexdigest()
-        connection.chain = tls.chain(sock)
+        address = connection.client[0]
+        connection.shown = shown = self.gate.shake(sock, address, connection.hello)
+        self.gate.introduce(Peer("http", address, shown.certificate, chain=shown.chain), connection.hello)
 
     def read_more(self, connection: Connection) -> None:
         """Take what the client has sent; its time runs from the first byte of a request."""

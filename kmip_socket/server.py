@@ -5,7 +5,6 @@ system calls a request; instead each connection carries a deadline, and the acce
 over theirs. What a message means is the engine's business."""
 
 import contextlib
-import hashlib
 import logging
 import mmap
 import os
@@ -20,10 +19,9 @@ import zlib
 from collections.abc import Callable
 from typing import Protocol
 
-from django.db import DatabaseError
 from django.db import connections as databases
 
-from keystore import authn, checks, conf, gate, handshakes, revocation, supervisor, tls
+from keystore import checks, conf, gate, handshakes, revocation, supervisor, tls
 from keystore.authn import Peer
 from keystore.conf import Config
 from keystore.pool import Pool
@@ -172,7 +170,7 @@ class Server:
     def _cut_revoked(self) -> None:
         """End the connections whose certificate has been revoked; a request in hand is answered."""
         for client in list(self.connections):
-            if self.gate.is_revoked(client.fingerprint):
+            if self.gate.is_out(client.shown):
                 client.cut(socket.SHUT_RD)
 
     def _accept(self) -> None:
@@ -238,13 +236,13 @@ class Server:
 class Connection:
     """One client, in its own thread."""
 
-    __slots__ = ("address", "deadline", "fingerprint", "idle", "server", "stream")
+    __slots__ = ("address", "deadline", "idle", "server", "shown", "stream")
 
     def __init__(self, server: Server, connection: socket.socket, address: str) -> None:
         self.server, self.stream, self.address = server, connection, address
         self.deadline = time.monotonic() + server.settings.handshake_timeout
         self.idle = False
-        self.fingerprint = ""
+        self.shown = gate.Shown()
 
     def cut(self, how: int) -> None:
         """End the connection from outside its thread, which then reads an end of file or fails to write."""
@@ -259,10 +257,8 @@ class Connection:
             door = self.server.gate
             hello = handshakes.read_hello(gate.peek(self.stream))
             self.stream = connection = door.wrap(self.stream, self.address)
-            certificate = door.shake(connection, self.address, hello)
-            if certificate is not None:
-                self.fingerprint = hashlib.sha256(certificate).hexdigest()
-            peer = Peer("kmip", self.address, certificate, chain=tls.chain(connection))
+            self.shown = shown = door.shake(connection, self.address, hello)
+            peer = Peer("kmip", self.address, shown.certificate, chain=shown.chain)
             if door.database:
                 self._introduce(peer, hello)
             self._serve(connection, peer)
@@ -277,16 +273,10 @@ class Connection:
             self.server.left(self)
 
     def _introduce(self, peer: Peer, hello: handshakes.Hello) -> None:
-        """Find out who the certificate is, which the first request needs anyway, and note if it is nobody.
-
-        The client may still prove itself by a credential in its requests."""
+        """Let the gate find out who the client is, on a database connection of the pool."""
         database = self.server.pool.lend()
         try:
-            authn.identify(peer)
-        except KMIPError as error:
-            self.server.gate.refused_later(self.address, hello, peer.certificate, error.message)
-        except DatabaseError as exc:
-            log.debug("client of %s not looked up: %s", self.address, exc)
+            self.server.gate.introduce(peer, hello)
         finally:
             self.server.pool.take_back(database)
 
@@ -316,7 +306,7 @@ class Connection:
                     return
                 reader.feed(data)
                 continue
-            if self.fingerprint in server.gate.trust.revoked:
+            if server.gate.is_out(self.shown):
                 return
             self.deadline = NEVER
             database = lend()

@@ -144,6 +144,12 @@ def _not_of_key() -> KMIPError:
     )
 
 
+def check_key(key: PublicKey, *, policy: CryptoPolicy = DEFAULT) -> None:
+    """Refuse to certify a key that the policy would not make."""
+    algorithm, bits, curve = keys.facts(key)
+    policy.check(algorithm, bits=bits if curve is None else None, curve=curve)
+
+
 def issue(plan: Plan, signer: Signer | None, key: PrivateKey | None = None, how: Scheme | None = None) -> bytes:
     """A certificate in DER, signed by an authority or, without one, by its own `key`.
 
@@ -243,6 +249,14 @@ def check_authority(certificate: x509.Certificate, for_authority: bool) -> None:
         raise KMIPError(ResultReason.INVALID_FIELD, "the issuer's path length allows no CA below it")
     if certificate.not_valid_after_utc <= datetime.now(UTC):
         raise KMIPError(ResultReason.INVALID_FIELD, "the issuer's certificate has expired")
+
+
+def is_authority(certificate: x509.Certificate) -> bool:
+    """Whether a certificate says that it is one of a CA."""
+    try:
+        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    except (x509.ExtensionNotFound, ValueError):
+        return False
 
 
 def may(certificate: x509.Certificate, usage: str) -> bool:

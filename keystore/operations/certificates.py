@@ -494,9 +494,18 @@ def _issuer(call: Call, wanted: Wanted, subject: Subject) -> Issuer:
     if ca.revoked(issuing.fingerprint(certificate.public_bytes(Encoding.DER))):
         raise KMIPError(ResultReason.WRONG_KEY_LIFECYCLE_STATE, "the issuer's certificate is revoked")
     authority = ca.enlist(
-        certificate, uid=certificate_uid, private_key_uid=private.uid, namespace=call.identity.namespace
+        certificate,
+        uid=certificate_uid,
+        private_key_uid=private.uid,
+        namespace=call.identity.namespace,
+        replaces=_owns(call, private),
     )
     return Issuer(Signer(certificate, key), private, certificate_uid, authority)
+
+
+def _owns(call: Call, private: Managed) -> bool:
+    """Whether the caller may say which certificate is that of an authority; the right to certify is not enough."""
+    return private.owner == call.identity.username or call.identity.administers
 
 
 def _own(call: Call, subject: Subject) -> Issuer:
@@ -644,6 +653,7 @@ def _scheme(call: Call, wanted: Wanted, issuer: Issuer) -> Scheme:
 
 def _issue(call: Call, wanted: Wanted, subject: Subject) -> tuple[Managed, Issuer]:
     """Sign, store and link a certificate."""
+    issuing.check_key(subject.public_key, policy=call.crypto_policy)
     issuer = _issuer(call, wanted, subject)
     plan = _plan(call, wanted, subject, issuer)
     own = issuer.certificate_uid is None
@@ -668,9 +678,16 @@ def _issue(call: Call, wanted: Wanted, subject: Subject) -> tuple[Managed, Issue
     made = Certificate(certificate_type=CertificateType.X_509, certificate_value=der)
     managed = _save_new(call, ObjectType.CERTIFICATE, made, attributes, uid)
     ca.record(der, uid=uid, authority=issuer.authority)
-    if plan.is_authority and subject.private_uid is not None:
-        ca.enlist(certificate, uid=uid, private_key_uid=subject.private_uid, namespace=call.identity.namespace)
-    _link_key(call, subject, uid)
+    private = _optional(call, subject.private_uid, change=True)
+    if plan.is_authority and private is not None:
+        ca.enlist(
+            certificate,
+            uid=uid,
+            private_key_uid=private.uid,
+            namespace=call.identity.namespace,
+            replaces=_owns(call, private),
+        )
+    _link_key(call, subject, private, uid)
     return managed, issuer
 
 
@@ -696,12 +713,11 @@ def _public_of_request(call: Call, key: PublicKey) -> Managed:
     return _save_new(call, ObjectType.PUBLIC_KEY, made, attributes, store.new_uid())
 
 
-def _link_key(call: Call, subject: Subject, uid: str) -> None:
+def _link_key(call: Call, subject: Subject, private: Managed | None, uid: str) -> None:
     """Point public key, and private key if it is here, to the new certificate instead of the one it replaces."""
     old = subject.certificate.uid if subject.certificate is not None else None
     assert subject.public is not None
     _relink(call, subject.public, uid, old, (L.CERTIFICATE_LINK, L.PKCS_12_CERTIFICATE_LINK))
-    private = _optional(call, subject.private_uid, change=True)
     if private is not None:
         _relink(call, private, uid, old, (L.CERTIFICATE_LINK,))
 

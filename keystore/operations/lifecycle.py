@@ -65,7 +65,8 @@ def _revoke(call: Call, managed: Managed, request: RevokeRequest) -> None:
         raise KMIPError(ResultReason.INVALID_FIELD, f"{reason.revocation_reason_code} is no Revocation Reason Code")
     compromised = reason.revocation_reason_code in states.COMPROMISES
     if call.dialect and managed.state in states.DESTROYED:
-        # Its clients revoke twice, and take success for granted.
+        # Its clients revoke twice, and take success for granted. A certificate that is gone here is out there still.
+        ca.revoke(managed, reason, call.now, request.compromise_occurrence_date)
         return
     if compromised and managed.state in (State.COMPROMISED, State.DESTROYED_COMPROMISED):
         # Revoked as compromised twice: what is known stays known.

@@ -17,10 +17,11 @@ from cryptography.x509 import ocsp
 from django.contrib.auth.models import User
 from django.test import Client
 
-from keystore import ca, clients
-from keystore.authn import Peer, accounts
-from keystore.models import Authority, IssuedCertificate, RegistrationToken, RoleAssignment
+from keystore import authn, ca, clients
+from keystore.authn import Identity, Peer, accounts
+from keystore.models import Account, AuditRecord, Authority, IssuedCertificate, RegistrationToken, RoleAssignment
 from kmip.enums import Operation, RevocationReasonCode
+from kmip.errors import KMIPError
 from kmip.payloads import RevokeRequest
 from kmip.structures import RevocationReason
 from kmip_api import pki
@@ -271,6 +272,57 @@ def test_only_administrators_manage_clients(web, authority, monkeypatch):
         assert web.get(path).status_code == 403, path
     # The authority's key is somebody else's: it does not exist for this user.
     assert post(web, "/clients", {"name": "x"}).status_code == 404
+
+
+def test_a_token_is_worth_what_its_maker_is(web, authority):
+    """Of somebody who has been made an administrator no more, or disabled, it is worth nothing; it is not used up."""
+    made = post(web, "/clients/tokens", {"name": "dave"}).json()
+    request = csr(encoding=serialization.Encoding.PEM).decode()
+    RegistrationToken.objects.update(local=False)  # As of a user of the console.
+    for spoil, mend in (
+        (
+            lambda: RoleAssignment.objects.update(role="operator"),
+            lambda: RoleAssignment.objects.update(role="administrator"),
+        ),
+        (
+            lambda: Account.objects.filter(username=ADMIN).update(disabled=True),
+            lambda: Account.objects.filter(username=ADMIN).update(disabled=False),
+        ),
+    ):
+        spoil()
+        authn.forget()
+        answer = post(Client(HTTP_HOST="localhost"), "/clients/register", {"token": made["token"], "csr": request})
+        assert answer.status_code == 401, answer.content
+        mend()
+    authn.forget()
+    assert post(web, "/clients/register", {"token": made["token"], "csr": request}).status_code == 201
+
+
+def test_administrators_of_other_namespaces_let_nobody_in(web, authority, monkeypatch):
+    """Clients are users of the default namespace: who administers another one neither sees nor makes them."""
+    accounts.namespace("tenant", make=True)
+    accounts.ensure("tenant", "eve")
+    for role in ("administrator", "auditor"):
+        RoleAssignment.objects.create(namespace_id="tenant", principal="user:eve", role=role)
+    monkeypatch.setattr(pki, "peer_of", lambda request: Peer("cli", user="tenant/eve"))
+    monkeypatch.setattr(clients, "_at_machine", lambda peer: False)
+    for path in ("/clients", "/clients/waiting", "/handshakes"):
+        assert web.get(path).status_code == 403, path
+    for path, body in (("/clients/tokens", {"name": "x"}), ("/clients/waiting/00000000", {"accept": True})):
+        assert post(web, path, body).status_code == 403, path
+    assert post(web, "/clients", {"name": "x"}).status_code == 404
+    assert post(web, f"/clients/{'0' * 64}/revoke", {}).status_code == 404
+
+
+def test_revoking_works_though_the_object_is_gone(web, authority):
+    """Destroyed, or another administrator's: the certificate is out there; who does not administer may not."""
+    mark = post(web, "/clients", {"name": "gone"}).json()["fingerprint"]
+    IssuedCertificate.objects.filter(fingerprint=mark).update(uid="nothing")
+    with pytest.raises(KMIPError, match="for administrators"):
+        clients.revoke(Peer("http", "192.0.2.1", headers={}, identity=Identity("mallory", "test")), "gone")
+    assert post(web, "/clients/gone/revoke", {}).json() == {"revoked": [mark]}
+    assert ca.revoked(mark)
+    assert AuditRecord.objects.filter(operation="Revoke Certificate").exists()
 
 
 def test_forms_of_other_sites_are_not_taken(web, authority):

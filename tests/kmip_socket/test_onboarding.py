@@ -25,6 +25,9 @@ DISCOVER = bytes.fromhex(
     "2000d0200000004000000010000000042000f010000001842005c05000000040000001e000000004200790100000000"
 )
 
+# Locate at 1.2, for which one has to be somebody.
+LOCATE = DISCOVER.replace(bytes.fromhex("0000001e00000000"), bytes.fromhex("0000000800000000"))
+
 
 class Site:
     """A server with its folder."""
@@ -56,19 +59,25 @@ class Site:
             self.trusted = True
         return files
 
-    def open(self, files: tuple[str, str]) -> ssl.SSLSocket:
+    def open(self, files: tuple[str, str], context=None, session=None) -> ssl.SSLSocket:
         raw = socket.create_connection(("127.0.0.1", self.port), timeout=10)
-        connection = self.pki.client_context(files).wrap_socket(raw, server_hostname="localhost")
+        context = context or self.pki.client_context(files)
+        connection = context.wrap_socket(raw, server_hostname="localhost", session=session)
         connection.settimeout(10)
         return connection
 
-    def ask(self, connection: ssl.SSLSocket) -> bytes:
+    def ask(self, connection: ssl.SSLSocket, request: bytes = DISCOVER) -> bytes:
         """The answer to a request; empty when the server has closed the connection."""
         try:
-            connection.sendall(DISCOVER)
+            connection.sendall(request)
             return connection.recv(65536)
         except (OSError, ssl.SSLError):
             return b""
+
+    def authority(self, name: str) -> str:
+        """The identifier of an authority's certificate."""
+        lines = self.manage("client", "authority").splitlines()
+        return next(line.split()[0] for line in lines if f"CN={name} " in line)
 
     def lets_in(self, files: tuple[str, str]) -> bool:
         try:
@@ -236,11 +245,21 @@ def test_the_name_of_another_authoritys_client_is_refused(site, tmp_path):
     """The same common name from this server's authority and from the configured CA are two clients."""
     files = site.add("carol")
     assert site.lets_in(files)
+    own = site.manage("client", "list")
     other = make("carol", site.pki.ca, usage=CLIENT)
-    with site.open(other.write(tmp_path, "carol")) as connection:
-        site.ask(connection)
-    record = site.record_of(fingerprint(other))
-    assert not record["accepted"] and "another authority" in record["reason"]
+    theirs = other.write(tmp_path, "carol")
+    with site.open(theirs) as connection:
+        assert b"another authority" in site.ask(connection, LOCATE)
+    status, answer = https(site, theirs, "GET", "/access/owned")
+    assert status == 401 and "another authority" in str(answer)
+
+    def refused():
+        found = [one for one in site.handshakes("--refused") if one["fingerprint"] == fingerprint(other)]
+        return len({one["listener"] for one in found}) == 2 and found
+
+    for record in until(refused, "the records of both listeners"):
+        assert "another authority" in record["reason"] and "common name" in record["advice"]
+    assert site.manage("client", "list") == own and site.lets_in(files)
 
 
 def test_an_accepted_handshake_is_recorded(site):
@@ -310,11 +329,32 @@ def test_an_unknown_certificate_can_be_accepted(site, tmp_path):
     until(lambda: not site.lets_in(files), "being refused", 10)
 
 
+def test_a_revoked_authority_takes_its_clients_along(site):
+    """Open connections end, resumed sessions too, and new ones are refused; other authorities' clients stay."""
+    ours = site.add("judy")
+    site.manage("client", "authority", "--create", "Doomed")
+    uid = site.authority("Doomed")
+    files = site.add("ivan")
+    until(lambda: site.lets_in(files), "the new authority", 5)
+    context = site.pki.client_context(files)
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    with site.open(files, context) as first, site.open(ours) as other:
+        with site.open(files, context, first.session) as second:
+            assert second.session_reused and site.ask(first) and site.ask(second)
+            site.manage("client", "authority", "--revoke", uid)
+            until(lambda: not site.ask(first), "the end of the connection", 5)
+            until(lambda: not site.ask(second), "the end of the resumed one", 5)
+        assert site.ask(other)
+    assert not site.lets_in(files) and site.lets_in(ours)
+    # Its own authority is used again.
+    assert site.lets_in(site.add("kim"))
+
+
 def test_an_authority_that_is_dropped_is_trusted_no_more(site):
     """Its clients are refused, also where a TLS session could be resumed; taken back, they are let in."""
     files = site.add("erin")
     assert site.lets_in(files)
-    uid = site.manage("client", "authority").split()[0]
+    uid = site.authority("KMS clients")
     site.manage("client", "authority", "--drop", uid)
     until(lambda: not site.lets_in(files), "being refused", 10)
     site.manage("client", "authority", "--use", uid)

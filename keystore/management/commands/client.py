@@ -39,6 +39,7 @@ class Command(BaseCommand):
         authority.add_argument("--key", type=Path, help="... and its private key.")
         authority.add_argument("--use", metavar="UID", help="Accept clients of the authority with this certificate.")
         authority.add_argument("--drop", metavar="UID", help="Accept them no longer.")
+        authority.add_argument("--revoke", metavar="UID", help="Revoke its certificate: its key is compromised.")
 
         token = what.add_parser("token", help="Make a one-time registration token.")
         token.add_argument("name")
@@ -103,6 +104,8 @@ class Command(BaseCommand):
             clients.use_authority(peer, options["use"])
         if options["drop"]:
             clients.use_authority(peer, options["drop"], trusted=False)
+        if options["revoke"]:
+            clients.revoke_authority(peer, options["revoke"])
         for one in Authority.objects.order_by("subject"):
             trusted = "clients accepted" if one.clients else "clients not accepted"
             ends = ca.load(bytes(one.certificate)).not_valid_after_utc

@@ -1,17 +1,20 @@
 """Certify, Re-certify and Validate, through the engine."""
 
 import datetime
+import json
 import shutil
 import subprocess
 import time
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from cryptography.x509.verification import PolicyBuilder, Store
 
-from keystore import ca
+from keystore import access, authn, ca, engine, roles
+from keystore.authn import Peer
 from keystore.crypto import algorithms
 from kmip.attributes import Attributes, Vendor
 from kmip.enums import (
@@ -32,7 +35,6 @@ from kmip.enums import (
 from kmip.objects import Certificate
 from kmip.payloads import (
     CertifyRequest,
-    CreateKeyPairRequest,
     ReCertifyRequest,
     RegisterRequest,
     RevokeRequest,
@@ -47,7 +49,6 @@ from kmip.structures import (
 )
 from kmip.tags import Tag
 from kmip.ttlv import Item, Type
-from kmip.versions import V1_0, V1_4, V2_1
 from tests.authority import (  # noqa: F401 - a fixture among them
     DAY,
     A,
@@ -67,6 +68,7 @@ from tests.authority import (  # noqa: F401 - a fixture among them
     seen,
     text,
 )
+from tests.certificates import CLIENT, make
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("sealed")]
 
@@ -139,26 +141,6 @@ def test_a_certificate_and_its_key_link_to_one_another():
     assert shown.state == State.ACTIVE and shown.certificate_subject_cn == ["leaf"]
     assert shown.certificate_issuer_cn == ["Root"]
     assert shown.deactivation_date == int(load(uid).not_valid_after_utc.timestamp())
-
-
-@pytest.mark.parametrize("version", [V1_0, V1_4, V2_1])
-def test_a_stored_public_key_is_certified_in_every_version(version):
-    """A key pair made before is certified by its public key's identifier, with subject and issuer."""
-    top = root()
-    pair = do(
-        Operation.CREATE_KEY_PAIR,
-        CreateKeyPairRequest(common_attributes=attributes(algorithm=A.RSA, length=2048)),
-    )
-    wanted = attributes("stored", links=[(L.PRIVATE_KEY_LINK, links(top)[L.PRIVATE_KEY_LINK])])
-    wanted.certificate_type = CertificateType.X_509
-    uid = do(
-        Operation.CERTIFY,
-        CertifyRequest(unique_identifier=pair.public_key_unique_identifier, attributes=wanted),
-        version=version,
-    ).unique_identifier
-    assert load(uid).issuer == load(top).subject
-    assert links(uid)[L.PUBLIC_KEY_LINK] == pair.public_key_unique_identifier
-    assert links(pair.public_key_unique_identifier)[L.CERTIFICATE_LINK] == uid
 
 
 SUBJECTS = {
@@ -481,8 +463,6 @@ def test_validity_follows_dates_order_and_revocation():
 
 def foreign(**options):
     """A CA of somebody else and a leaf below it, both in DER."""
-    from tests.certificates import CLIENT, make
-
     authority = make("foreign CA", ca=True)
     leaf = make("leaf", authority, usage=CLIENT, **options)
     return [one.certificate.public_bytes(serialization.Encoding.DER) for one in (leaf, authority)]
@@ -509,7 +489,6 @@ def test_registered_authorities_issue_too():
     """A CA made elsewhere, its key and certificate registered and linked, certifies."""
     from kmip.enums import KeyFormatType
     from kmip.objects import KeyBlock, KeyValue, PrivateKey
-    from tests.certificates import make
 
     made = make("outside CA", ca=True)
     data = made.key.private_bytes(
@@ -538,3 +517,55 @@ def test_weak_keys_sign_nothing():
     """RSA of 1024 bits is not an issuer under the default policy."""
     wanted = attributes("weak", algorithm=A.RSA, length=1024)
     refused(ResultReason.PERMISSION_DENIED, Operation.CERTIFY, CertifyRequest(attributes=wanted))
+
+
+def test_weak_keys_are_not_certified():
+    """Whoever brings one in a certificate request is told so."""
+    top = root()
+    request = csr(key=rsa.generate_private_key(65537, 1024))
+    wanted = attributes(links=[(L.CERTIFICATE_LINK, top)])
+    payload = CertifyRequest(
+        certificate_request_type=CertificateRequestType.PKCS_10, certificate_request_value=request, attributes=wanted
+    )
+    assert "1024" in refused(ResultReason.PERMISSION_DENIED, Operation.CERTIFY, payload)
+
+
+def test_the_right_to_certify_does_not_change_the_authority():
+    """Its owner says which certificate is the authority's: another one for its key signs, and that is all."""
+    top = root()
+    private = links(top)[L.PRIVATE_KEY_LINK]
+    alice = Peer("cli", user="alice")
+    access.grant(alice, authn.identify(alice), private, "user:bob", roles.bits([Operation.CERTIFY]))
+    key = load(top).public_key()
+    stranger = make("Stranger", ca=True)
+    builder = x509.CertificateBuilder().subject_name(x509.Name.from_rfc4514_string("CN=Mine")).public_key(key)
+    builder = builder.issuer_name(stranger.certificate.subject).serial_number(7)
+    now = datetime.datetime.now(datetime.UTC)
+    builder = builder.not_valid_before(now - DAY).not_valid_after(now + DAY)
+    forged = builder.add_extension(x509.BasicConstraints(True, None), True).sign(stranger.key, hashes.SHA256())
+    value = Certificate(
+        certificate_type=CertificateType.X_509, certificate_value=forged.public_bytes(serialization.Encoding.DER)
+    )
+    payload = RegisterRequest(object_type=ObjectType.CERTIFICATE, certificate=value, attributes=Attributes())
+    mine = do(Operation.REGISTER, payload, "bob").unique_identifier
+    wanted = attributes(links=[(L.PRIVATE_KEY_LINK, private), (L.CERTIFICATE_LINK, mine)])
+    payload = CertifyRequest(
+        certificate_request_type=CertificateRequestType.PKCS_10, certificate_request_value=csr(), attributes=wanted
+    )
+    assert do(Operation.CERTIFY, payload, "bob").unique_identifier
+    assert ca.authority_of("default", top) is not None and ca.authority_of("default", mine) is None
+
+
+def test_a_destroyed_certificate_is_revoked_all_the_same():
+    """It may be gone here; where it is used it is not."""
+    top = root()
+    uid = certified(top)
+    gone = load(uid)
+    body = {"tag": "Destroy", "value": [{"tag": "UniqueIdentifier", "type": "TextString", "value": uid}]}
+    assert engine.handle_http(json.dumps(body).encode(), Peer("cli", user="alice"))[0] == 200
+    reason = {"tag": "RevocationReason", "value": [
+        {"tag": "RevocationReasonCode", "type": "Enumeration", "value": "Superseded"}]}  # fmt: skip
+    body = {"tag": "Revoke", "value": [*body["value"], reason]}
+    assert engine.handle_http(json.dumps(body).encode(), Peer("cli", user="alice"))[0] == 200
+    crl = x509.load_der_x509_crl(ca.revocation_list(ca.authority_of("default", top)))
+    assert crl.get_revoked_certificate_by_serial_number(gone.serial_number)
