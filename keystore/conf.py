@@ -200,6 +200,7 @@ class Auth:
         "open", "Whether a name that a trusted CA or provider vouches for becomes a user, or only if it is registered."
     )
     kmip_credentials: bool = setting(True, "Accept credentials in KMIP requests: password, device, ticket.")
+    ticket_lifetime: int = setting(86_400, "Seconds that a Login ticket is valid at most.", minimum=1)
     http_basic: bool = setting(False, "Accept HTTP basic authentication with the password of a user.")
     jwt_auth_provider: tuple[str, ...] = setting(
         (), "OpenID providers whose tokens are accepted, each as issuer|JWKS URL or file|audience|audience…"

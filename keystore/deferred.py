@@ -15,8 +15,8 @@ from typing import Any, Final, NamedTuple
 from django.db import transaction
 from django.db.models import F, QuerySet
 
-from keystore import ca, clock, conf, sealing
-from keystore.authn import Identity, accounts, refused
+from keystore import clock, conf, sealing, tickets
+from keystore.authn import Identity, accounts, certificates, refused
 from keystore.models import DeferredRequest, JobLease
 from kmip.enums import CancellationResult, Operation, ProcessingStage, ResultReason, ResultStatus
 from kmip.errors import KMIPError
@@ -47,9 +47,7 @@ def submit(
 ) -> list[bytes]:
     """Keep items to be carried out; their Asynchronous Correlation Values."""
     options = conf.current().jobs
-    waiting = DeferredRequest.objects.filter(
-        namespace=identity.namespace, owner=identity.username, stage__in=UNFINISHED
-    )
+    waiting = DeferredRequest.objects.filter(namespace=identity.namespace, owner=_owner(identity), stage__in=UNFINISHED)
     if waiting.count() + len(items) > options.max_asynchronous:
         raise KMIPError(
             ResultReason.SERVER_LIMIT_EXCEEDED, f"at most {options.max_asynchronous} requests wait for one client"
@@ -63,7 +61,7 @@ def submit(
             message=message,
             position=position,
             namespace=identity.namespace,
-            owner=identity.username,
+            owner=_owner(identity),
             identity=_pack(identity),
             context=context,
             operation=operation,
@@ -95,16 +93,28 @@ _KEPT: Final = ("username", "method", "namespace", "fingerprint", "scope", "mana
 
 
 def _pack(identity: Identity) -> dict[str, Any]:
-    return {name: getattr(identity, name) for name in _KEPT}
+    ticket = identity.ticket if isinstance(identity, tickets.Bearer) else None
+    return {**{name: getattr(identity, name) for name in _KEPT}, "ticket": ticket}
 
 
 def _unpack(packed: dict[str, Any]) -> Identity:
     """Who asked, with the rights that count now; raises `KMIPError` where that is nobody any more."""
+    if packed["ticket"] is not None:
+        return tickets.again(packed["ticket"])
     account = accounts.find(packed["namespace"], packed["username"])
-    if account is None or (packed["fingerprint"] and ca.revoked(packed["fingerprint"])):
+    if account is None:
         raise refused("the client that asked for this is not known any more")
+    if packed["method"] == certificates.METHOD:
+        certificates.check_known(packed["fingerprint"])
     options = {name: packed[name] for name in ("fingerprint", "scope", "manages")}
     return accounts.identity(account, packed["method"], **options)
+
+
+def _owner(identity: Identity) -> str:
+    """Whose a request is: the user's, or of whoever was handed a delegated ticket."""
+    if isinstance(identity, tickets.Bearer) and identity.rights is not None:
+        return f"ticket:{identity.ticket}"
+    return identity.username
 
 
 # Carrying out.
@@ -210,9 +220,7 @@ def take_over(holder: str) -> int:
 
 
 def _own(identity: Identity) -> QuerySet[DeferredRequest]:
-    return DeferredRequest.objects.filter(
-        namespace=identity.namespace, owner=identity.username, expires__gt=clock.now()
-    )
+    return DeferredRequest.objects.filter(namespace=identity.namespace, owner=_owner(identity), expires__gt=clock.now())
 
 
 def find(identity: Identity, correlation: bytes) -> DeferredRequest | None:

@@ -13,7 +13,7 @@ from typing import Any, Final
 import orjson
 from django.db import DatabaseError, transaction
 
-from keystore import audit, authn, conf, deferred, operations, policy, sealing
+from keystore import audit, authn, conf, deferred, operations, policy, sealing, tickets
 from keystore.authn import Identity, Peer
 from keystore.call import HANDLERS, Batch, Call, Handler
 from keystore.grouping import groups
@@ -448,6 +448,7 @@ def _items(
             call = Call(item.operation, run.identity, run.peer, run.version, began // 1_000_000_000, batch, run.dialect)
             payload = payloads[position] if payloads is not None else _payload(handler, item)
             policy.check(run.identity, item.operation, payload)
+            tickets.permit(run.identity, item.operation, payload)
             if position in run.prepared:
                 call.prepared = run.prepared[position]
                 if isinstance(call.prepared, KMIPError):

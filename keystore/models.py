@@ -426,6 +426,49 @@ class DeferredRequest(models.Model):
         return self.id
 
 
+class Ticket(models.Model):
+    """A ticket of Login or Delegated Login, known by its digest. Dates are microseconds by the database's clock."""
+
+    # SHA-256 of the Ticket Value in hexadecimal.
+    id = models.CharField(max_length=64, primary_key=True)
+    namespace = models.CharField(max_length=64)
+    owner = models.CharField(max_length=255)
+    # What of the identity that asked for it counts further on.
+    identity = models.JSONField()
+    delegated = models.BooleanField(default=False)
+    created = models.BigIntegerField()
+    expires = models.BigIntegerField()
+    # Requests that may still be made; null where they are not counted.
+    remaining = models.BigIntegerField(null=True)
+    # What is left of the Usage Limits, and their unit; null where there are none.
+    usage_remaining = models.BigIntegerField(null=True)
+    usage_unit = models.IntegerField(null=True)
+
+    class Meta:
+        indexes = [
+            models.Index(fields=["namespace", "owner"], name="ticket_owner"),
+            models.Index(fields=["expires"], name="ticket_expires"),
+        ]
+
+    def __str__(self) -> str:
+        return f"ticket of {self.owner}"
+
+
+class TicketRight(models.Model):
+    """One Right of a delegated ticket; null is unrestricted."""
+
+    id = models.BigAutoField(primary_key=True)
+    ticket = models.ForeignKey(Ticket, on_delete=models.CASCADE, related_name="rights")
+    operations = models.JSONField(null=True)
+    objects_allowed = models.JSONField(null=True)
+    object_groups = models.JSONField(null=True)
+    usage_remaining = models.BigIntegerField(null=True)
+    usage_unit = models.IntegerField(null=True)
+
+    def __str__(self) -> str:
+        return f"right {self.id} of a ticket"
+
+
 class CreationRule(models.Model):
     """The Object Defaults or the Constraints of a namespace, or of one owner's objects in it, encoded."""
 

@@ -145,6 +145,7 @@ KMS = {
     # Ways to recognise who asks, tried in this order.
     "AUTHENTICATORS": (
         "keystore.authn.credentials.session",
+        "keystore.tickets.bearer",
         "keystore.authn.credentials.credential",
         "keystore.authn.tokens.bearer",
         "keystore.authn.credentials.basic",

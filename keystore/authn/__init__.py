@@ -25,9 +25,10 @@ def authenticators() -> tuple[Authenticator, ...]:
 def identify(peer: Peer, authentication: Authentication | None = None) -> Identity:
     """The identity of a peer; raises `KMIPError` (Authentication Not Successful) where nothing recognises it."""
     known = peer.identity
-    if authentication is None and known is not None and time.monotonic() < known.until:
-        return known
-    peer.identity = None
+    if authentication is None:
+        if known is not None and time.monotonic() < known.until:
+            return known
+        peer.identity = None
     for authenticator in authenticators():
         identity = authenticator(peer, authentication)
         if identity is not None:

@@ -25,6 +25,7 @@ from kmip.messages import Authentication
 
 #: How stale the time of a certificate's last use may be, in seconds.
 SEEN_EVERY = 60
+METHOD = "certificate"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,7 @@ def _identity(presented: bytes, chain: tuple[bytes, ...]) -> Identity:
     now = int(time.time())
     if now - row.last_seen >= SEEN_EVERY:
         ClientCertificate.objects.filter(fingerprint=row.fingerprint).update(last_seen=now)
-    return accounts.identity(row.account, "certificate", fingerprint=facts.fingerprint)
+    return accounts.identity(row.account, METHOD, fingerprint=facts.fingerprint)
 
 
 def check(certificate: x509.Certificate) -> None:
@@ -68,6 +69,13 @@ def check(certificate: x509.Certificate) -> None:
         raise refused("the client certificate has expired")
     if revocation.is_revoked(certificate) or ca.revoked(certificate.fingerprint(SHA256()).hex()):
         raise refused("the client certificate is revoked")
+
+
+def check_known(fingerprint: str) -> None:
+    """Raise `KMIPError` where the certificate that somebody had on an earlier connection was revoked or disabled."""
+    row = _row(fingerprint)
+    if row is None or row.disabled or ca.revoked(fingerprint):
+        raise refused("the client certificate is revoked or disabled")
 
 
 def _row(fingerprint: str) -> ClientCertificate | None:

@@ -6,6 +6,7 @@ known again for a while by a digest under a key that only this process has.
 
 import base64
 import binascii
+import dataclasses
 import hmac
 import os
 from hashlib import sha256
@@ -48,7 +49,7 @@ def credential(peer: Peer, authentication: Authentication | None) -> Identity | 
     if shown is None:
         return found
     # The record says which connection it came over.
-    return with_fingerprint(found, sha256(shown).hexdigest())
+    return dataclasses.replace(found, fingerprint=sha256(shown).hexdigest())
 
 
 def of(peer: Peer, one: Credential) -> Identity:
@@ -57,21 +58,6 @@ def of(peer: Peer, one: Credential) -> Identity:
     if check is None:
         raise refused(f"credentials of type {one.credential_type} are not accepted")
     return check(peer, one.credential_value)
-
-
-def with_fingerprint(identity: Identity, fingerprint: str) -> Identity:
-    """The identity, with the certificate that its connection has."""
-    return Identity(
-        identity.username,
-        identity.method,
-        identity.namespace,
-        fingerprint,
-        identity.groups,
-        identity.roles,
-        identity.scope,
-        identity.manages,
-        identity.until,
-    )
 
 
 def _username_and_password(peer: Peer, value: Any) -> Identity:
@@ -89,11 +75,6 @@ _KINDS: Final = {
     CredentialType.USERNAME_AND_PASSWORD: _username_and_password,
     CredentialType.DEVICE: _device,
 }
-
-
-def accept(kind: CredentialType, check: Any) -> None:
-    """Let another module decide about credentials of a type (tickets belong to who issues them)."""
-    _KINDS[kind] = check
 
 
 def device_digest(identifiers: dict[str, str]) -> str:

@@ -142,9 +142,6 @@ NOT_OFFERED: Final[dict[Operation, str]] = {
     Operation.PUT: "the server sends it, and takes it from nobody",
     **dict.fromkeys(
         (
-            Operation.LOGIN,
-            Operation.LOGOUT,
-            Operation.DELEGATED_LOGIN,
             Operation.SET_ENDPOINT_ROLE,
             Operation.PKCS_11,
             Operation.RE_PROVISION,
