@@ -293,7 +293,7 @@ def _prepare(run: _Run, items: list[RequestBatchItem], payloads: list[Struct] | 
     """Let handlers do their slow work before the transaction; what fails here fails again in its turn."""
     for position, item in enumerate(items):
         handler = HANDLERS.get(item.operation)
-        if handler is None or handler.prepare is None or run.version < PAYLOADS[item.operation].since:
+        if handler is None or handler.prepare is None or not _knows(run.version, item.operation):
             continue
         assert run.identity is not None
         call = Call(
@@ -441,7 +441,7 @@ def _items(
         began = time.time_ns()
         call: Call | None = None
         try:
-            if handler is None or run.version < PAYLOADS[item.operation].since:
+            if handler is None or not _knows(run.version, item.operation):
                 raise KMIPError(ResultReason.OPERATION_NOT_SUPPORTED, f"{item.operation} is not supported")
             _check_extensions(item)
             assert run.identity is not None
@@ -493,6 +493,14 @@ def _items(
             if not goes_on:
                 break
     return responses
+
+
+#: Clients begin with it whatever version they write (docs/divergences.md).
+_IN_EVERY_VERSION: Final = frozenset({Operation.DISCOVER_VERSIONS})
+
+
+def _knows(version: Version, operation: Operation) -> bool:
+    return operation in _IN_EVERY_VERSION or PAYLOADS[operation].since <= version
 
 
 def _payload(handler: Handler, item: RequestBatchItem) -> Struct:

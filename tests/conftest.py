@@ -72,6 +72,8 @@ class Server(NamedTuple):
     certificate: Path
     key: Path
     folder: Path
+    #: The lines of its log so far.
+    log: list[str]
 
 
 @pytest.fixture(scope="session")
@@ -82,7 +84,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     assert done.returncode == 0, done.stderr
     with Running(folder, KMS_CONFIG=str(folder / "kms.toml"), KMS_POLICY="permissive") as running:
         port, https = running.kmip_port, running.http_port
-        yield Server(port, https, folder / "pki/ca.pem", folder / "pki/client.pem", folder / "pki/client.key", folder)
+        pki = folder / "pki"
+        yield Server(port, https, pki / "ca.pem", pki / "client.pem", pki / "client.key", folder, running.err)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
