@@ -175,6 +175,8 @@ def _execute(run: _Run, item: RequestBatchItem, payload: Struct) -> Struct:
         responses = _carry_out(run, [item], payloads=[payload], failures=True)
     except DatabaseError as exc:
         raise _unavailable(exc) from exc
+    except SealingError as exc:
+        raise _sealing_failed(exc) from exc
     response = responses[0].response_payload
     if responses[0].result_status != ResultStatus.SUCCESS:
         reason = responses[0].result_reason or ResultReason.GENERAL_FAILURE
@@ -221,6 +223,8 @@ def _answer(run: _Run, message: RequestMessage) -> list[ResponseBatchItem]:
         return [_failure(run, items[0] if len(items) == 1 else None, exc)]
     except DatabaseError as exc:
         return [_failure(run, items[0] if len(items) == 1 else None, _unavailable(exc))]
+    except SealingError as exc:
+        return [_failure(run, items[0] if len(items) == 1 else None, _sealing_failed(exc))]
     except Exception:
         logger.exception("a message could not be answered")
         failure = KMIPError(ResultReason.GENERAL_FAILURE, FAULT)
@@ -305,6 +309,14 @@ def _prepare(run: _Run, items: list[RequestBatchItem], payloads: list[Struct] | 
             run.prepared[position] = handler.prepare(call, payload)
         except KMIPError as exc:
             run.prepared[position] = exc
+        except SealingError as exc:
+            run.prepared[position] = _sealing_failed(exc)
+
+
+def _sealing_failed(exc: SealingError) -> KMIPError:
+    """What a client is told of keys that cannot be reached or opened; the log has the rest."""
+    logger.error("sealing: %s", exc)
+    return KMIPError(ResultReason.GENERAL_FAILURE, AWAY if isinstance(exc, sealing.Unavailable) else FAULT)
 
 
 # Asynchronous processing (2.1, 9.1 and 9.2).
@@ -477,9 +489,7 @@ def _items(
         except (Conflict, DatabaseError):
             raise
         except SealingError as exc:
-            logger.error("sealing: %s", exc)
-            away = isinstance(exc, sealing.Unavailable)
-            error = KMIPError(ResultReason.GENERAL_FAILURE, AWAY if away else FAULT)
+            error = _sealing_failed(exc)
             reason, response = error.reason, _failure(run, item, error)
         except Exception:
             logger.exception("operation %s failed", item.operation)

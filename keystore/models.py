@@ -672,6 +672,8 @@ class WithheldObject(models.Model):
     purge = models.BigIntegerField()
     # Attributes and material, sealed.
     content = models.BinaryField()
+    # The material is a key in a token, to be destroyed there in the end.
+    in_token = models.BooleanField(default=False)
 
     class Meta:
         indexes = [

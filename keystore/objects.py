@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from keystore import creation, states
+from keystore import creation, states, tokenkeys
 from keystore.crypto import certificates, keys
 from keystore.store import Managed
 from kmip import ttlv
@@ -98,6 +98,8 @@ def _material(managed: Managed) -> bytes:
     material = managed.material
     if material is None:
         raise KMIPError(ResultReason.KEY_VALUE_NOT_PRESENT, "the server does not hold the material of this object")
+    if tokenkeys.is_reference(material):
+        raise KMIPError(ResultReason.NOT_EXTRACTABLE, "the key is in a token and does not leave it")
     return material
 
 
@@ -156,6 +158,16 @@ def new(
         attributes.key_value_present = False
     managed.material = encode(object_type, managed_object)
     return managed
+
+
+def put_in_token(managed: Managed, reference: bytes) -> None:
+    """Let a new object, made without Key Value, be the one that a token holds: nobody gets its material."""
+    attributes = managed.attributes
+    managed.material = reference
+    attributes.key_value_present = None
+    attributes.sensitive = attributes.always_sensitive = attributes.never_extractable = True
+    attributes.extractable = False
+    attributes.protection_storage_mask = int(ProtectionStorageMask.HARDWARE)
 
 
 def derive(
@@ -242,16 +254,16 @@ def _encoded(material: bytes | Struct) -> bytes:
 
 def keyed(
     object_type: ObjectType,
-    material: bytes | Struct,
+    material: bytes | Struct | None,
     format_: KeyFormatType,
     algorithm: CryptographicAlgorithm | None,
     length: int | None,
     **others: Any,
 ) -> Struct:
-    """An object around new Key Material."""
+    """An object around new Key Material; without any, it is elsewhere."""
     block = KeyBlock(
         key_format_type=format_,
-        key_value=KeyValue(key_material=material),
+        key_value=None if material is None else KeyValue(key_material=material),
         cryptographic_algorithm=algorithm,
         cryptographic_length=length,
     )

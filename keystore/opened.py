@@ -7,9 +7,10 @@ the row's version, state and rights from the database before, so that a change o
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from keystore import objects, store
+from keystore import objects, store, tokenkeys
 from keystore.crypto import certificates, keys
 from keystore.crypto.algorithms import PrivateKey, PublicKey
+from keystore.crypto.ciphers import Remote
 from keystore.store import Managed
 from kmip.enums import CryptographicAlgorithm, ObjectType, ResultReason, UsageLimitsUnit
 from kmip.errors import KMIPError
@@ -24,7 +25,7 @@ O = ObjectType  # noqa: E741 - one letter like the other enumerations
 class Opened:
     """A key, and what its object says of how it is used."""
 
-    key: bytes | PrivateKey | PublicKey = field(repr=False)
+    key: bytes | Remote | PrivateKey | PublicKey = field(repr=False)
     algorithm: CryptographicAlgorithm | None = None
     #: The parameters of lowest index.
     parameters: CryptographicParameters | None = None
@@ -65,10 +66,14 @@ def _open(managed: Managed) -> Opened:
     )
 
 
-def material(managed: Managed) -> tuple[bytes | PrivateKey | PublicKey, CryptographicAlgorithm | None]:
+def material(managed: Managed) -> tuple[bytes | Remote | PrivateKey | PublicKey, CryptographicAlgorithm | None]:
     """The key in an object and its algorithm, read anew."""
-    managed_object = objects.decode(managed)
     attributes = managed.attributes
+    stored = managed.material
+    if stored is not None and tokenkeys.is_reference(stored):
+        key, algorithm = tokenkeys.opened(stored)
+        return key, attributes.cryptographic_algorithm or algorithm
+    managed_object = objects.decode(managed)
     if isinstance(managed_object, Certificate):
         found = certificates.read(managed_object.certificate_value).key
         if found is None:

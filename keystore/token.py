@@ -24,8 +24,8 @@ class TokenError(Unavailable):
     """The token cannot be used: away, locked, or without the key."""
 
 
-def _pkcs11() -> Any:
-    """The binding; raises `TokenError` where it is not installed: only those who have a token need it."""
+def binding() -> Any:
+    """The binding of PKCS#11; raises `TokenError` where it is not installed: only those who have a token need it."""
     try:
         import pkcs11
     except ImportError as exc:
@@ -50,7 +50,7 @@ class Library:
 
     def find(self, label: str, broken: int) -> Any:
         """The token with a label, after the library has started over if it has not since generation `broken`."""
-        pkcs11 = _pkcs11()
+        pkcs11 = binding()
         if self._loaded is None:
             try:
                 self._loaded = pkcs11.lib(self.module)
@@ -84,7 +84,7 @@ class Token:
 
     def use(self, work: Callable[[Any], T]) -> T:
         """The result of work with the session; raises `TokenError` where the token is away."""
-        pkcs11, library = _pkcs11(), self.library
+        pkcs11, library = binding(), self.library
         library.forked()
         with library.lock:
             if self._pid != os.getpid():
@@ -104,6 +104,11 @@ class Token:
                         raise (exc if isinstance(exc, TokenError) else self._error(exc)) from exc
         raise AssertionError("unreachable")
 
+    @property
+    def slot(self) -> int:
+        """The number of the slot that the token is in; raises `TokenError`."""
+        return int(self.use(lambda session: session.token.slot.slot_id))
+
     def _connect(self) -> None:
         token = self.library.find(self.label, self._generation)
         self._session = token.open(rw=True, user_pin=self._pin)
@@ -112,12 +117,12 @@ class Token:
     def _close(self) -> None:
         session, self._session = self._session, None
         if session is not None and self._generation == self.library.generation:
-            with contextlib.suppress(_pkcs11().PKCS11Error):
+            with contextlib.suppress(binding().PKCS11Error):
                 session.close()
         self._generation = self.library.generation
 
     def _error(self, exc: Exception) -> TokenError:
-        pkcs11 = _pkcs11()
+        pkcs11 = binding()
         if isinstance(exc, pkcs11.PinLocked):
             return TokenError(f"the PIN of the token {self.label} is locked after too many wrong ones")
         if isinstance(exc, _refusals(pkcs11)):
@@ -181,12 +186,12 @@ class TokenProvider:
         def work(session: Any) -> bytes:
             try:
                 return bytes(self._key(session).decrypt(sealed, **_gcm(nonce, context)))
-            except _pkcs11().PKCS11Error:
+            except binding().PKCS11Error:
                 # Tokens do not agree on how to say that a tag is wrong. One that works still, and refuses again, has.
                 self._probe(session)
             try:
                 return bytes(self._key(session).decrypt(sealed, **_gcm(nonce, context)))
-            except _pkcs11().PKCS11Error as exc:
+            except binding().PKCS11Error as exc:
                 self._probe(session)
                 raise WrongRootKey(WRONG) from exc
 
@@ -199,7 +204,7 @@ class TokenProvider:
         key.decrypt(key.encrypt(b"probe", **_gcm(nonce, b"")), **_gcm(nonce, b""))
 
     def _key(self, session: Any) -> Any:
-        pkcs11 = _pkcs11()
+        pkcs11 = binding()
         wanted = {
             pkcs11.Attribute.LABEL: self.label,
             pkcs11.Attribute.CLASS: pkcs11.ObjectClass.SECRET_KEY,
@@ -213,7 +218,7 @@ class TokenProvider:
 
 
 def _gcm(nonce: bytes, context: bytes) -> dict[str, Any]:
-    pkcs11 = _pkcs11()
+    pkcs11 = binding()
     return {
         "mechanism": pkcs11.Mechanism.AES_GCM,
         "mechanism_param": pkcs11.GCMParams(nonce, aad=context, tag_bits=TAG_BITS),
@@ -227,7 +232,7 @@ def provider(options: Any) -> Provider:
 
 def create_root_key(options: Any) -> None:
     """Let the token make a root key that it never gives out; an existing one is kept."""
-    pkcs11 = _pkcs11()
+    pkcs11 = binding()
     token, label = configured(options), options.pkcs11_key
 
     def make(session: Any) -> None:

@@ -5,28 +5,37 @@ aside. An administrator can restore it; after its time nobody can.
 """
 
 import base64
+import logging
 import time
+from typing import Any
 
 import orjson
-from django.db import transaction
+from django.db import DatabaseError, transaction
 
-from keystore import audit, authn, conf, sealing, states, store
+from keystore import audit, authn, conf, sealing, states, store, tokenkeys
 from keystore.authn import Identity, Peer
 from keystore.models import WithheldObject
+from keystore.sealing import SealingError
 from keystore.store import Managed
 from kmip.attributes import Attributes
 from kmip.enums import ResultReason
 from kmip.errors import KMIPError
 
+log = logging.getLogger(__name__)
+
 
 def withhold(managed: Managed, before: Attributes, by: Identity, now: int) -> None:
-    """Keep an object with its attributes before it was destroyed aside, if the configuration says so."""
+    """Keep an object with its attributes before it was destroyed aside, if the configuration says so.
+
+    What a token holds is destroyed there once nobody can restore it: at once, without a delay, but after the commit.
+    """
     delay = int(conf.current().lifecycle.destroy_delay)
-    if delay <= 0:
-        return
-    purge(now)
     blob, archived = managed.blob, managed.columns.get("archive_date") is not None
     material = None if blob is None else sealing.sealer().open(blob, managed.key, managed.version)
+    in_token = tokenkeys.is_reference(material)
+    if delay <= 0 and not in_token:
+        return
+    transaction.on_commit(lambda: _purge_now(now))
     content = orjson.dumps(
         {
             "attributes": before.pack(),
@@ -44,7 +53,16 @@ def withhold(managed: Managed, before: Attributes, by: Identity, now: int) -> No
         destroyed=now,
         purge=now + delay,
         content=sealing.sealer().seal(content, store.withheld_label(managed.key), 1, purpose=purpose),
+        in_token=in_token,
     )
+
+
+def _purge_now(now: int) -> None:
+    """Purge after a change that is acknowledged whatever becomes of this: what is left is purged later."""
+    try:
+        purge(now)
+    except (DatabaseError, SealingError) as exc:
+        log.error("what can no longer be restored is not purged yet: %s", exc)
 
 
 def withheld(namespace: str, now: int | None = None) -> list[WithheldObject]:
@@ -68,7 +86,7 @@ def restore(namespace: str, uid: str, peer: Peer) -> None:
         row = WithheldObject.objects.select_for_update().filter(key=key, purge__gt=now).first()
         if row is None:
             raise KMIPError(ResultReason.OBJECT_NOT_FOUND, "there is no destroyed object with this Unique Identifier")
-        content = orjson.loads(sealing.sealer().open(bytes(row.content), store.withheld_label(key), 1))
+        content = _content(row)
         attributes = Attributes.unpack(content["attributes"])
         states.settle(attributes, now)
         attributes.last_change_date = now
@@ -78,8 +96,7 @@ def restore(namespace: str, uid: str, peer: Peer) -> None:
         else:
             managed.attributes.clear()
             managed.attributes.update(attributes)
-        material = content["material"]
-        managed.material = None if material is None else base64.b64decode(material)
+        managed.material = _material(content)
         store.save(managed)
         row.delete()
         audit.write(
@@ -92,6 +109,24 @@ def restore(namespace: str, uid: str, peer: Peer) -> None:
 
 
 def purge(now: int | None = None) -> int:
-    """Forget for good what can no longer be restored; how many objects that were."""
+    """Forget for good what can no longer be restored, in tokens too; how many objects that were.
+
+    Raises `TokenError` where keys stay for now because their token is away.
+    """
     now = int(time.time()) if now is None else now
-    return WithheldObject.objects.filter(purge__lte=now).delete()[0]
+    due = WithheldObject.objects.filter(purge__lte=now)
+    count = due.filter(in_token=False).delete()[0]
+    for row in due.filter(in_token=True).iterator():
+        tokenkeys.destroy(_material(_content(row)))
+        count += WithheldObject.objects.filter(key=row.key, destroyed=row.destroyed).delete()[0]
+    return count
+
+
+def _content(row: WithheldObject) -> dict[str, Any]:
+    sealed = bytes(row.content)
+    found: dict[str, Any] = orjson.loads(sealing.sealer().open(sealed, store.withheld_label(row.key), 1))
+    return found
+
+
+def _material(content: dict[str, Any]) -> bytes | None:
+    return None if content["material"] is None else base64.b64decode(content["material"])

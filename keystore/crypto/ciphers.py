@@ -11,6 +11,7 @@ The tag is returned apart; a decryption that is not given one takes it from the 
 
 import hmac
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
@@ -89,12 +90,35 @@ class Stream(Protocol):
         """Give the rest."""
 
 
+class Remote(ABC):
+    """A symmetric key that is used where it is kept: its bytes are never here, only how many they are.
+
+    What its keeper does not do raises `UnsupportedAlgorithm`, what does not fit `ValueError`.
+    """
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Bytes of the key."""
+
+    @abstractmethod
+    def encrypt(self, plan: "Plan", data: bytes, aad: bytes | None) -> bytes:
+        """Encrypt whole blocks, or with GCM anything, to which its tag is appended."""
+
+    @abstractmethod
+    def decrypt(self, plan: "Plan", data: bytes, aad: bytes | None) -> bytes:
+        """Undo `encrypt`."""
+
+    @abstractmethod
+    def code(self, data: bytes) -> bytes:
+        """The CMAC of data."""
+
+
 class Plan(NamedTuple):
     """What one operation is going to do, with every default filled in."""
 
     row: Symmetric
     algorithm: CryptographicAlgorithm
-    key: bytes
+    key: Any  # bytes, or a `Remote` key
     mode: BlockCipherMode | None
     padding: PaddingMethod | None
     iv: bytes
@@ -110,7 +134,7 @@ class Plan(NamedTuple):
 
 def encrypt(
     algorithm: CryptographicAlgorithm,
-    key: bytes | PublicKey,
+    key: bytes | Remote | PublicKey,
     parameters: CryptographicParameters | None,
     data: bytes,
     *,
@@ -119,10 +143,12 @@ def encrypt(
     policy: CryptoPolicy = DEFAULT,
 ) -> Encrypted:
     """Encrypt `data` under a symmetric or a public key (2.1, 6.1.17)."""
-    if not isinstance(key, bytes):
+    if not isinstance(key, bytes | Remote):
         return _encrypt_for(algorithm, key, parameters or NO_PARAMETERS, data, policy)
     plan = _plan(algorithm, key, parameters or NO_PARAMETERS, iv, policy, encrypting=True)
     try:
+        if isinstance(key, Remote):
+            return _encrypt_elsewhere(key, plan, data, aad)
         whole = _WHOLE.get(plan.mode) if plan.mode is not None else None
         if whole is not None:
             return whole.encrypt(plan, data, aad)
@@ -137,7 +163,7 @@ def encrypt(
 
 def decrypt(
     algorithm: CryptographicAlgorithm,
-    key: bytes | PrivateKey,
+    key: bytes | Remote | PrivateKey,
     parameters: CryptographicParameters | None,
     data: bytes,
     *,
@@ -147,10 +173,12 @@ def decrypt(
     policy: CryptoPolicy = DEFAULT,
 ) -> bytes:
     """Decrypt `data` under a symmetric or a private key (2.1, 6.1.11)."""
-    if not isinstance(key, bytes):
+    if not isinstance(key, bytes | Remote):
         return _decrypt_with(algorithm, key, parameters or NO_PARAMETERS, data, policy)
     plan = _plan(algorithm, key, parameters or NO_PARAMETERS, iv, policy, encrypting=False, tag=tag)
     try:
+        if isinstance(key, Remote):
+            return _decrypt_elsewhere(key, plan, data, aad, tag)
         whole = _WHOLE.get(plan.mode) if plan.mode is not None else None
         if whole is not None:
             return whole.decrypt(plan, data, aad, tag)
@@ -164,7 +192,7 @@ def decrypt(
 
 def encryptor(
     algorithm: CryptographicAlgorithm,
-    key: bytes | PublicKey,
+    key: bytes | Remote | PublicKey,
     parameters: CryptographicParameters | None,
     *,
     iv: bytes | None = None,
@@ -173,10 +201,10 @@ def encryptor(
 ) -> Stream:
     """An encryption in parts; the additional data comes with the first (2.1, 6.1.17)."""
     given = parameters or NO_PARAMETERS
-    if not isinstance(key, bytes):
+    if not isinstance(key, bytes | Remote):
         return _Collector(lambda data: encrypt(algorithm, key, given, data, policy=policy))
     plan = _plan(algorithm, key, given, iv, policy, encrypting=True)
-    if plan.mode is not None and plan.mode in _COLLECTED_MODES:
+    if plan.mode in _COLLECTED_MODES or isinstance(key, Remote):
         collector = _Collector(lambda data: encrypt(algorithm, key, given, data, iv=plan.iv, aad=aad, policy=policy))
         collector.iv = plan.fresh
         return collector
@@ -190,7 +218,7 @@ def encryptor(
 
 def decryptor(
     algorithm: CryptographicAlgorithm,
-    key: bytes | PrivateKey,
+    key: bytes | Remote | PrivateKey,
     parameters: CryptographicParameters | None,
     *,
     iv: bytes | None = None,
@@ -203,10 +231,10 @@ def decryptor(
     What an authenticated mode gives before the end is not authenticated yet: that is what the protocol asks for.
     """
     given = parameters or NO_PARAMETERS
-    if not isinstance(key, bytes):
+    if not isinstance(key, bytes | Remote):
         return _Collector(lambda data: Encrypted(decrypt(algorithm, key, given, data, policy=policy)))
     plan = _plan(algorithm, key, given, iv, policy, encrypting=False, tag=tag)
-    if plan.mode is not None and plan.mode in _COLLECTED_MODES:
+    if plan.mode in _COLLECTED_MODES or isinstance(key, Remote):
         return _Collector(
             lambda data: Encrypted(
                 decrypt(algorithm, key, given, data, iv=plan.iv or None, aad=aad, tag=tag, policy=policy)
@@ -258,7 +286,7 @@ def _choice(
 
 def _plan(
     algorithm: CryptographicAlgorithm,
-    key: bytes,
+    key: bytes | Remote,
     parameters: CryptographicParameters,
     iv: bytes | None,
     policy: CryptoPolicy,
@@ -353,7 +381,7 @@ def _counter_block(size: int, parameters: CryptographicParameters, iv: bytes) ->
 def _stream_cipher_plan(
     row: Symmetric,
     algorithm: CryptographicAlgorithm,
-    key: bytes,
+    key: bytes | Remote,
     parameters: CryptographicParameters,
     iv: bytes | None,
     *,
@@ -745,6 +773,25 @@ _WHOLE: dict[BlockCipherMode, Whole] = {
     B.AESKEYWRAPPADDING: Whole(_wrap, _unwrap),
 }
 _COLLECTED_MODES = frozenset(_WHOLE) - {B.GCM, B.AEAD}
+
+
+def _encrypt_elsewhere(key: Remote, plan: Plan, data: bytes, aad: bytes | None) -> Encrypted:
+    if plan.mode == B.GCM:
+        out, size = key.encrypt(plan, data, aad), len(data)
+        return Encrypted(out[:size], plan.fresh, out[size:])
+    _refuse_aad(plan, aad)
+    if plan.mode is not None and MODES[plan.mode].blocks:
+        data += pad(plan.padding, len(data) % plan.row.block, plan.row.block)
+    return Encrypted(key.encrypt(plan, data, None), plan.fresh)
+
+
+def _decrypt_elsewhere(key: Remote, plan: Plan, data: bytes, aad: bytes | None, tag: bytes | None) -> bytes:
+    if plan.mode == B.GCM:
+        return key.decrypt(plan, data if tag is None else data + tag, aad)
+    _refuse_aad(plan, aad)
+    out, block = key.decrypt(plan, data, None), plan.row.block
+    return out if plan.padding is None else out[:-block] + _unpad(plan.padding, out[-block:], block)
+
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Under the keys of a pair

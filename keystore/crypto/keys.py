@@ -128,6 +128,21 @@ def generate_pair(
     policy: CryptoPolicy = DEFAULT,
 ) -> Pair:
     """A new key pair of `bits` or on `curve` (2.1, 6.1.9)."""
+    length, curve = pair_choice(algorithm, bits, curve=curve, policy=policy)
+    found = algorithms.row(algorithm)
+    assert isinstance(found, Asymmetric) and found.generate is not None
+    made = found.generate(length, curve)
+    return Pair(private_key(made, algorithm), public_key(made.public_key(), algorithm))
+
+
+def pair_choice(
+    algorithm: CryptographicAlgorithm | None,
+    bits: int | None = None,
+    *,
+    curve: RecommendedCurve | None = None,
+    policy: CryptoPolicy = DEFAULT,
+) -> tuple[int, RecommendedCurve | None]:
+    """Length, and curve where the algorithm has several, of a pair to be made; raises `KMIPError` where it cannot."""
     found = algorithms.row(algorithm)
     if not isinstance(found, Asymmetric) or algorithm is None:
         raise KMIPError(ResultReason.INVALID_FIELD, f"{algorithm} has no key pairs")
@@ -140,14 +155,12 @@ def generate_pair(
         if bits not in (None, CURVES[curve].bits):
             raise KMIPError(ResultReason.INVALID_FIELD, f"Cryptographic Length {bits} is not that of curve {curve}")
         policy.check(algorithm, curve=curve)
-        made = found.generate(CURVES[curve].bits, curve)
-    else:
-        # Ed25519 and the post-quantum algorithms have one size, so a length is not needed.
-        sizes = found.bits
-        length = sizes[0] if isinstance(sizes, tuple) and len(sizes) == 1 else algorithms.check_length(algorithm, bits)
-        policy.check(algorithm, bits=length, curve=found.curves[0] if found.curves else None)
-        made = found.generate(length, None)
-    return Pair(private_key(made, algorithm), public_key(made.public_key(), algorithm))
+        return CURVES[curve].bits, curve
+    # Ed25519 and the post-quantum algorithms have one size, so a length is not needed.
+    sizes = found.bits
+    length = sizes[0] if isinstance(sizes, tuple) and len(sizes) == 1 else algorithms.check_length(algorithm, bits)
+    policy.check(algorithm, bits=length, curve=found.curves[0] if found.curves else None)
+    return length, None
 
 
 # ---------------------------------------------------------------------------------------------------------------------

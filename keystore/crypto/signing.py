@@ -40,7 +40,7 @@ from keystore.crypto.algorithms import (
     hash_of,
     unsupported,
 )
-from keystore.crypto.ciphers import BLOCK_PADDINGS, COLLECTED, pad
+from keystore.crypto.ciphers import BLOCK_PADDINGS, COLLECTED, Remote, pad
 from keystore.crypto.keys import facts
 from keystore.crypto.policy import DEFAULT, CryptoPolicy
 from kmip.enums import (
@@ -502,7 +502,7 @@ class _CbcMac:
 
 def authenticator(
     algorithm: CryptographicAlgorithm | None,
-    key: bytes,
+    key: bytes | Remote,
     parameters: CryptographicParameters | None,
     *,
     policy: CryptoPolicy = DEFAULT,
@@ -514,7 +514,7 @@ def authenticator(
     either makes a CMAC.
     """
     given = parameters or NO_PARAMETERS
-    if given.block_cipher_mode is None:
+    if given.block_cipher_mode is None and not isinstance(key, Remote):
         named = given.cryptographic_algorithm
         row = ALGORITHMS.get(named) if named is not None else None
         if not isinstance(row, Mac) and given.hashing_algorithm is None and algorithm is not None:
@@ -531,6 +531,11 @@ def authenticator(
             policy.check(_HMACS.get(given.hashing_algorithm), bits=len(key) * 8, protect=protect)
             policy.check(hashing=given.hashing_algorithm, protect=protect)
             return HMAC(key, hash_of(given.hashing_algorithm))
+    if isinstance(key, Remote):
+        if given.block_cipher_mode not in (None, B.CMAC) or given.hashing_algorithm is not None:
+            raise unsupported("a key that is used where it is kept makes CMACs only")
+        policy.check(algorithm, bits=len(key) * 8, mode=B.CMAC, protect=protect)
+        return _CollectedSigner(lambda data: _code_elsewhere(key, data))
     return _cipher_mac(given.cryptographic_algorithm or algorithm, key, given, policy, protect=protect)
 
 
@@ -569,9 +574,18 @@ def _cipher_mac(
         raise bad(f"the key does not fit {algorithm}") from exc
 
 
+def _code_elsewhere(key: Remote, data: bytes) -> bytes:
+    try:
+        return key.code(data)
+    except UnsupportedAlgorithm as exc:
+        raise unsupported("the key makes no codes where it is kept") from exc
+    except ValueError as exc:
+        raise failure("no code can be made of the data") from exc
+
+
 def mac(
     algorithm: CryptographicAlgorithm | None,
-    key: bytes,
+    key: bytes | Remote,
     parameters: CryptographicParameters | None,
     data: bytes,
     *,
@@ -585,7 +599,7 @@ def mac(
 
 def mac_verify(
     algorithm: CryptographicAlgorithm | None,
-    key: bytes,
+    key: bytes | Remote,
     parameters: CryptographicParameters | None,
     data: bytes,
     code: bytes,

@@ -3,7 +3,7 @@
 from collections.abc import Set
 from typing import Any, Final
 
-from keystore import creation, formats, objects, rules, states, store, wrapped
+from keystore import creation, formats, objects, rules, states, store, tokenkeys, wrapped
 from keystore.call import Call, operation
 from keystore.crypto import keys
 from keystore.crypto.algorithms import row
@@ -117,6 +117,22 @@ def chosen_uid(attributes: Attributes) -> str:
     return check_uid(uid) if uid is not None else store.new_uid()
 
 
+def made_uid(attributes: Attributes) -> str:
+    """The identifier of a key that the server makes: as chosen, or a new one, which names the token of one in it."""
+    uid = chosen_uid(attributes)
+    if attributes.unique_identifier is None and tokenkeys.wanted(None, attributes):
+        return tokenkeys.uid(uid)
+    return uid
+
+
+def brought_uid(uid: str) -> str:
+    """The identifier of an object that a client brings; raises `KMIPError` where it says that the object is in the
+    token, which makes its own keys."""
+    if uid.startswith(tokenkeys.PREFIX):
+        raise KMIPError(ResultReason.INVALID_FIELD, "the token takes in no keys: Create and Create Key Pair make them")
+    return uid
+
+
 def check_uid(uid: Any) -> str:
     """An identifier that a client chose; raises `KMIPError` where it cannot be kept."""
     if not isinstance(uid, str) or not 0 < len(uid) <= 64 or not uid.isprintable():
@@ -161,7 +177,7 @@ def create(call: Call, request: CreateRequest) -> CreateResponse:
     attributes = asked(call, object_type, request.attributes, stated=_CHOSEN)
     creation.fill_in(call.identity, object_type, attributes)
     rules.check_generator(attributes, objects.KERNEL)
-    uid = chosen_uid(attributes)
+    uid = made_uid(attributes)
     add_made(call, object_type, uid, attributes)
     call.returns(uid)
     return CreateResponse(object_type=object_type, unique_identifier=uid)
@@ -173,6 +189,15 @@ def add_made(call: Call, object_type: ObjectType, uid: str, attributes: Attribut
     rules.check_values(attributes)
     algorithm, length = attributes.cryptographic_algorithm, attributes.cryptographic_length
     format_ = attributes.key_format_type or KeyFormatType.RAW
+    if tokenkeys.wanted(uid, attributes):
+        if object_type != ObjectType.SYMMETRIC_KEY:
+            raise KMIPError(ResultReason.INVALID_OBJECT_TYPE, f"the token does not hold {object_type}")
+        made = tokenkeys.make(algorithm, length, uid)
+        absent = objects.keyed(object_type, None, KeyFormatType.RAW, algorithm, length)
+        managed = new(call, object_type, uid, absent, attributes, generated=True)
+        objects.put_in_token(managed, made.pack())
+        store.save(managed)
+        return
     if object_type == ObjectType.SECRET_DATA and algorithm is None:
         secret, others = keys.generate_secret(length), {"secret_data_type": SecretDataType.SEED}
     else:
@@ -242,12 +267,14 @@ def made_pair(call: Call, private: Attributes, public: Attributes) -> keys.Pair:
         for attributes, object_type in ((private, ObjectType.PRIVATE_KEY), (public, ObjectType.PUBLIC_KEY)):
             fill_in(attributes, object_type)
     domain = private.cryptographic_domain_parameters
-    pair = keys.generate_pair(
-        private.cryptographic_algorithm,
-        private.cryptographic_length,
-        curve=domain.recommended_curve if domain is not None else None,
-        policy=call.crypto_policy,
-    )
+    curve = domain.recommended_curve if domain is not None else None
+    chosen = private.cryptographic_algorithm, private.cryptographic_length
+    if tokenkeys.wanted(private.unique_identifier, private):
+        pair = tokenkeys.make_pair(
+            *chosen, curve=curve, policy=call.crypto_policy, label=private.unique_identifier or store.new_uid()
+        )
+    else:
+        pair = keys.generate_pair(*chosen, curve=curve, policy=call.crypto_policy)
     for attributes, key, object_type in (
         (private, pair.private, ObjectType.PRIVATE_KEY),
         (public, pair.public, ObjectType.PUBLIC_KEY),
@@ -264,7 +291,7 @@ def create_key_pair(call: Call, request: CreateKeyPairRequest) -> CreateKeyPairR
     private, public, pair = call.prepared
     # A repeated attempt starts from the same material with attributes of its own.
     private, public = private.copy(), public.copy()
-    private_uid = chosen_uid(private)
+    private_uid = made_uid(private)
     public_uid = chosen_uid(public) if public.unique_identifier is not None else None
     if public_uid is None or public_uid == private_uid:
         public_uid = private_uid + "_pk" if call.dialect else store.new_uid()
@@ -280,9 +307,15 @@ def add_pair(call: Call, private: tuple[str, Attributes], public: tuple[str, Att
     ):
         attributes.link = [*attributes.link, Link(link_type=link_type, linked_object_identifier=other)]
         format_ = attributes.key_format_type or keys.default_format(object_type, key.algorithm, key.curve)
+        how: dict[str, Any] = {"generated": True, "generator": objects.OPENSSL, "known": key}
+        if tokenkeys.is_reference(key.data):
+            absent = objects.keyed(object_type, None, format_, key.algorithm, key.bits)
+            managed = new(call, object_type, uid, absent, attributes, **how)
+            objects.put_in_token(managed, key.data)
+            store.save(managed)
+            continue
         material = keys.write(object_type, key.data, format_)
         managed_object = objects.keyed(object_type, material, format_, key.algorithm, key.bits)
-        how: dict[str, Any] = {"generated": True, "generator": objects.OPENSSL, "known": key}
         store.save(new(call, object_type, uid, managed_object, attributes, **how))
     call.returns(private[0], public[0])
     call.batch.identifiers[UniqueIdentifierEnumeration.CREATE_KEY_PAIR_PRIVATE_KEY] = private[0]
@@ -329,7 +362,7 @@ def register(call: Call, request: RegisterRequest) -> RegisterResponse:
     formats.take_in(call, object_type, managed_object, attributes)
     known = describe(object_type, managed_object, attributes)
     rules.check_values(attributes)
-    uid = chosen_uid(attributes)
+    uid = brought_uid(chosen_uid(attributes))
     store.save(new(call, object_type, uid, managed_object, attributes, generated=False, known=known))
     call.returns(uid)
     return RegisterResponse(unique_identifier=uid)
@@ -387,7 +420,7 @@ def _read(object_type: ObjectType, block: Any) -> keys.Key | None:
 def import_(call: Call, request: ImportRequest) -> ImportResponse:
     """Take in an object, and all that another server said of it, under an identifier that the client chooses (KMIP
     2.1, 6.1.25)."""
-    uid = check_uid(call.resolve(request.unique_identifier))
+    uid = brought_uid(check_uid(call.resolve(request.unique_identifier)))
     object_type = request.object_type or _only(request)
     managed_object = brought(call, request, object_type)
     call.touched.append(uid)
@@ -399,6 +432,8 @@ def import_(call: Call, request: ImportRequest) -> ImportResponse:
         if not request.replace_existing:
             raise KMIPError(ResultReason.OBJECT_ALREADY_EXISTS, "another object has this identifier")
         call.object(uid, right=Operation.DESTROY)
+        if tokenkeys.is_reference(existing.material):
+            raise KMIPError(ResultReason.OBJECT_ALREADY_EXISTS, "a key in the token is not replaced: destroy it")
         store.delete(existing)
     given = Attributes()
     for part in (_inside(managed_object), request.attributes):

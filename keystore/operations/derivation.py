@@ -144,5 +144,6 @@ def _from_secret(call: Call, request: DeriveKeyRequest, length: int | None, base
 
 
 def _bytes(key: Any) -> bytes:
-    assert isinstance(key, bytes)  # of the types that `_bases` lets through
+    if not isinstance(key, bytes):
+        raise KMIPError(ResultReason.NOT_EXTRACTABLE, "the key is in a token: nothing is derived from it here")
     return key

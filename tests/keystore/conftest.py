@@ -10,6 +10,9 @@ from keystore.authn import Peer, accounts
 from kmip import payloads
 from kmip.attributes import Attributes
 from kmip.enums import CryptographicAlgorithm, CryptographicUsageMask, ObjectType, Operation
+from tests.softhsm import away, hsm, hsm_folder
+
+__all__ = ["away", "hsm", "hsm_folder"]
 
 
 @pytest.fixture(autouse=True)

@@ -1,99 +1,47 @@
 """A root key in a PKCS#11 token, with SoftHSM2: wrong PIN, missing key, a token that is pulled out and comes back."""
 
 import os
-import shutil
-import subprocess
 import threading
 from pathlib import Path
 
 import pytest
 
-from keystore import conf, engine, sealing, store, token
+from keystore import engine, sealing, store, token
 from keystore.authn import Peer
 from kmip.attributes import Attributes
 from kmip.enums import CryptographicAlgorithm, ObjectType, Operation, ResultReason
 from kmip.errors import KMIPError
 from kmip.payloads import CreateRequest, GetRequest
 from tests.processes import manage, until
+from tests.softhsm import MODULE, PIN, PROVIDER, needed
 
-MODULES = [
-    Path(folder) / "libsofthsm2.so" for folder in ("/usr/lib/softhsm", "/usr/lib64/softhsm", "/usr/local/lib/softhsm")
-]
-MODULE = next((path for path in MODULES if path.exists()), None)
 pytest.importorskip("pkcs11", reason="python-pkcs11 is not installed")
-pytestmark = pytest.mark.skipif(
-    MODULE is None or shutil.which("softhsm2-util") is None, reason="SoftHSM2 is not installed (Debian: softhsm2)"
-)
+pytestmark = needed
 
-PROVIDER = "keystore.token.provider"
-PIN, ALICE = "4711", Peer("cli", user="alice")
+ALICE = Peer("cli", user="alice")
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """SoftHSM2's own folder: the library reads its configuration once in a process."""
-    folder = tmp_path_factory.mktemp("softhsm")
-    (folder / "tokens").mkdir()
-    (folder / "softhsm2.conf").write_text(f"directories.tokendir = {folder}/tokens\nlog.level = ERROR\n")
-    before = os.environ.get("SOFTHSM2_CONF")
-    os.environ["SOFTHSM2_CONF"] = str(folder / "softhsm2.conf")
-    make(folder, "one")
-    yield folder
-    os.environ.pop("SOFTHSM2_CONF")
-    if before is not None:
-        os.environ["SOFTHSM2_CONF"] = before
-
-
-def make(folder: Path, label: str) -> None:
-    """Make a token."""
-    command = ["softhsm2-util", "--init-token", "--free", "--label", label, "--pin", PIN, "--so-pin", "12345678"]
-    subprocess.run(command, check=True, capture_output=True)
-
-
-@pytest.fixture
-def options(folder, configure):
-    """Settings that name the token; forgotten afterwards."""
-
-    def change(**more):
-        configure(
-            **{
-                "sealing.provider": PROVIDER,
-                "sealing.pkcs11_module": MODULE,
-                "sealing.pkcs11_token": "one",
-                "sealing.pkcs11_pin": PIN,
-            }
-            | {f"sealing.{name}": value for name, value in more.items()}
-        )
-        sealing.reset()
-        store.rows.clear()
-        return conf.current().sealing
-
-    yield change
-    sealing.reset()
-    store.rows.clear()
-
-
-def test_the_token_wraps_and_unwraps(options):
+def test_the_token_wraps_and_unwraps(hsm):
     """With the context bound, and the same root key at every start."""
-    token.create_root_key(options())
-    token.create_root_key(options())
-    wrapped = token.provider(options()).wrap(b"k" * 32, b"context")
+    token.create_root_key(hsm())
+    token.create_root_key(hsm())
+    wrapped = token.provider(hsm()).wrap(b"k" * 32, b"context")
     assert b"k" * 32 not in wrapped
-    assert token.provider(options()).unwrap(wrapped, b"context") == b"k" * 32
+    assert token.provider(hsm()).unwrap(wrapped, b"context") == b"k" * 32
     with pytest.raises(sealing.WrongRootKey):
-        token.provider(options()).unwrap(wrapped, b"another")
+        token.provider(hsm()).unwrap(wrapped, b"another")
     changed = wrapped[:-1] + bytes([wrapped[-1] ^ 1])
     with pytest.raises(sealing.WrongRootKey):
-        token.provider(options()).unwrap(changed, b"context")
+        token.provider(hsm()).unwrap(changed, b"context")
 
 
-def test_a_root_key_of_another_token_is_told_apart(options, folder):
+def test_a_root_key_of_another_token_is_told_apart(hsm):
     """It is a wrong root key, not a broken token."""
-    token.create_root_key(options())
-    wrapped = token.provider(options()).wrap(b"k" * 32, b"context")
-    token.create_root_key(options(pkcs11_key="another"))
+    token.create_root_key(hsm())
+    wrapped = token.provider(hsm()).wrap(b"k" * 32, b"context")
+    token.create_root_key(hsm(pkcs11_key="another"))
     with pytest.raises(sealing.WrongRootKey):
-        token.provider(options(pkcs11_key="another")).unwrap(wrapped, b"context")
+        token.provider(hsm(pkcs11_key="another")).unwrap(wrapped, b"context")
 
 
 REFUSED = {
@@ -108,34 +56,17 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("changed, message", REFUSED.values(), ids=REFUSED)
-def test_what_keeps_a_token_from_being_used_is_said(options, changed, message):
+def test_what_keeps_a_token_from_being_used_is_said(hsm, changed, message):
     """Each cause has its own message, which never shows the PIN."""
     with pytest.raises(token.TokenError, match=message) as caught:
-        token.provider(options(**changed)).wrap(b"k", b"context")
+        token.provider(hsm(**changed)).wrap(b"k", b"context")
     assert PIN not in str(caught.value) and "0000" not in str(caught.value)
 
 
-@pytest.fixture
-def away(folder):
-    """Pull the token out, and plug it in again."""
-    tokens, aside = folder / "tokens", folder / "aside"
-
-    class Away:
-        def out(self):
-            tokens.rename(aside)
-
-        def back(self):
-            if aside.exists():
-                aside.rename(tokens)
-
-    yield Away()
-    Away().back()
-
-
-def test_a_token_that_comes_back_is_used_again(options, away):
+def test_a_token_that_comes_back_is_used_again(hsm, away):
     """While it is away each use says so; afterwards nobody needs to do anything."""
-    token.create_root_key(options())
-    provider = token.provider(options())
+    token.create_root_key(hsm())
+    provider = token.provider(hsm())
     wrapped = provider.wrap(b"k", b"context")
     away.out()
     for _ in range(2):
@@ -146,10 +77,10 @@ def test_a_token_that_comes_back_is_used_again(options, away):
     assert provider.unwrap(wrapped, b"context") == b"k"
 
 
-def test_a_token_that_is_pulled_out_under_load(options, away):
+def test_a_token_that_is_pulled_out_under_load(hsm, away):
     """Many threads get either their result or a clear error, never another's; all go on when it is back."""
-    token.create_root_key(options())
-    provider = token.provider(options())
+    token.create_root_key(hsm())
+    provider = token.provider(hsm())
     stop, failures, counts = threading.Event(), [], {"right": 0, "away": 0}
 
     def work(number: int) -> None:
@@ -182,10 +113,10 @@ def test_a_token_that_is_pulled_out_under_load(options, away):
     assert failures == []
 
 
-def test_a_forked_process_has_a_connection_of_its_own(options):
+def test_a_forked_process_has_a_connection_of_its_own(hsm):
     """As the children of the supervisor do."""
-    token.create_root_key(options())
-    provider = token.provider(options())
+    token.create_root_key(hsm())
+    provider = token.provider(hsm())
     wrapped = provider.wrap(b"k", b"context")
     pid = os.fork()
     if pid == 0:
@@ -195,9 +126,9 @@ def test_a_forked_process_has_a_connection_of_its_own(options):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_objects_are_sealed_under_a_root_key_in_a_token(options, away):
+def test_objects_are_sealed_under_a_root_key_in_a_token(hsm, away):
     """Keys that are open already serve on while the token is away; a process that must open them says what is wrong."""
-    token.create_root_key(options())
+    token.create_root_key(hsm())
     attributes = Attributes()
     attributes.cryptographic_algorithm = CryptographicAlgorithm.AES
     request = CreateRequest(object_type=ObjectType.SYMMETRIC_KEY, attributes=attributes)
@@ -220,7 +151,7 @@ def test_objects_are_sealed_under_a_root_key_in_a_token(options, away):
     assert get() == before
 
 
-def test_commands_use_the_token(folder, tmp_path):
+def test_commands_use_the_token(hsm_folder, tmp_path):
     """Made with initrootkey, checked at every start, and moved to with rotate-root."""
     settings = {
         "KMS_PKCS11_MODULE": str(MODULE),

@@ -9,6 +9,7 @@ from django.core.management.base import CommandError, CommandParser
 from keystore import store, withholding
 from keystore.authn import Peer
 from keystore.management.keys import RootKeyCommand
+from keystore.sealing import SealingError
 from kmip.enums import ObjectType
 from kmip.errors import KMIPError
 
@@ -23,7 +24,11 @@ class Command(RootKeyCommand):
 
     def handle(self, *args: object, **options: Any) -> None:
         if options["purge"]:
-            self.stdout.write(f"{withholding.purge()} objects are gone for good")
+            self.open()
+            try:
+                self.stdout.write(f"{withholding.purge()} objects are gone for good")
+            except SealingError as exc:
+                raise CommandError(str(exc)) from exc
             return
         if not options["uid"]:
             for row in withholding.withheld(options["namespace"]):
