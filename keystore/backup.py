@@ -29,10 +29,10 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from django.apps import apps
 from django.core.management.color import no_style
-from django.db import connection, connections, models, transaction
+from django.db import DatabaseError, connection, connections, models, transaction
 from django.db.migrations.recorder import MigrationRecorder
 
-from keystore import conf, sealing, store, version
+from keystore import conf, milestones, sealing, store, version
 from keystore.models import ManagedObject
 
 MAGIC: Final = b"KMSBACKUP1\n"
@@ -46,7 +46,7 @@ PREFIX_LENGTH: Final = 7
 ROWS: Final = 500
 BYTES: Final = 1 << 20
 #: What belongs to a running server, and is worth nothing to another.
-LEFT_OUT: Final = frozenset({"sessions.session", "keystore.joblease"})
+LEFT_OUT: Final = frozenset({"sessions.session", "keystore.joblease", "keystore.node", "keystore.milestone"})
 
 _LENGTH = Struct(">I")
 _NONCE = Struct(">7sIB")
@@ -269,6 +269,8 @@ def write(path: Path, progress: Progress = lambda done, of: None) -> int:
     finally:
         part.unlink(missing_ok=True)
     progress(of, of)
+    with suppress(DatabaseError):  # The backup is made, whether or not that can be noted.
+        milestones.note(milestones.BACKUP)
     return done
 
 

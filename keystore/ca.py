@@ -9,7 +9,7 @@ import functools
 import logging
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple, cast
 
@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
 from cryptography.x509.oid import AuthorityInformationAccessOID
 from django.db import IntegrityError, transaction
-from django.db.models import F, Q
+from django.db.models import F, Q, QuerySet
 
 from keystore import conf, objects, opened, revocation, states, store, tls
 from keystore.crypto import x509_extensions
@@ -213,9 +213,9 @@ def record(der: bytes, *, uid: str, authority: Authority | None) -> IssuedCertif
         return found
 
 
-def issued(authority: Authority) -> Iterator[IssuedCertificate]:
+def issued(authority: Authority) -> QuerySet[IssuedCertificate]:
     """The certificates of an authority, those that end last first."""
-    yield from IssuedCertificate.objects.filter(authority=authority).order_by("-not_after", "fingerprint")
+    return IssuedCertificate.objects.filter(authority=authority).order_by("-not_after", "fingerprint")
 
 
 # Revocation.

@@ -8,6 +8,7 @@ made for clients are handed out once and kept nowhere.
 import hashlib
 import secrets
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -17,6 +18,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import NameOID
 from django.db import transaction
+from django.db.models import Q
 
 from keystore import audit, authn, ca, conf, engine
 from keystore.authn import Identity, Peer, accounts, certificates
@@ -185,6 +187,11 @@ def revoke_authority(peer: Peer, uid: str) -> Authority:
     return found
 
 
+def authorities() -> list[Authority]:
+    """Every authority of this server, those whose clients the listeners accept first."""
+    return list(Authority.objects.order_by("-clients", "subject", "key_id"))
+
+
 def administrator(peer: Peer) -> Identity:
     """The peer's identity; raises `KMIPError` unless it administers the default namespace.
 
@@ -228,13 +235,17 @@ def _subject(name: str) -> x509.Name:
         raise KMIPError(ResultReason.INVALID_FIELD, "a common name has 1 to 64 characters") from exc
 
 
-def enrol(peer: Peer, name: str, request: bytes, *, days: int | None = None) -> Enrolled:
-    """Certify a client's request on the rights of `peer`. The name is the one given, whatever the request says."""
+def enrol(peer: Peer, name: str, request: bytes, *, days: int | None = None, namespace: str | None = None) -> Enrolled:
+    """Certify a client's request on the rights of `peer`. The name is the one given, whatever the request says; the
+    client belongs to a namespace, which is the default one unless an administrator names another."""
     above = authority()
     identity = authn.identify(peer)
     default = conf.current().auth.default_namespace
-    at_home = identity.administers and identity.namespace == default
-    _check_name(above, name, takes_over=at_home or _at_machine(peer))
+    decides = (identity.administers and identity.namespace == default) or _at_machine(peer)
+    home = accounts.namespace(namespace or default).name
+    if home != default and not decides:
+        raise KMIPError(ResultReason.PERMISSION_DENIED, "only an administrator puts clients into another namespace")
+    _check_name(above, home, name, takes_over=decides)
     attributes = _client_attributes(above, name, days)
     payload = CertifyRequest(
         certificate_request_type=CertificateRequestType.PKCS_10,
@@ -242,7 +253,7 @@ def enrol(peer: Peer, name: str, request: bytes, *, days: int | None = None) -> 
         attributes=attributes,
     )
     made = engine.execute(Operation.CERTIFY, payload, peer)
-    return _enrolled(above, name, made.unique_identifier)
+    return _enrolled(above, home, name, made.unique_identifier)
 
 
 def _client_attributes(above: Authority, name: str, days: int | None) -> Attributes:
@@ -263,9 +274,9 @@ def _client_attributes(above: Authority, name: str, days: int | None) -> Attribu
     return attributes
 
 
-def _check_name(above: Authority, name: str, *, takes_over: bool) -> None:
+def _check_name(above: Authority, namespace: str, name: str, *, takes_over: bool) -> None:
     """Refuse the name of a client of another authority, or of a person, unless an administrator says so."""
-    account = accounts.find(conf.current().auth.default_namespace, accounts.check_username(name))
+    account = accounts.find(namespace, accounts.check_username(name))
     vouches = certificates.key_name(ca.load(bytes(above.certificate)))
     if account is None or vouches in account.authorities or takes_over:
         return
@@ -273,12 +284,12 @@ def _check_name(above: Authority, name: str, *, takes_over: bool) -> None:
         raise KMIPError(ResultReason.PERMISSION_DENIED, "the name belongs to a client of another authority")
 
 
-def _enrolled(above: Authority, name: str, uid: str) -> Enrolled:
+def _enrolled(above: Authority, namespace: str, name: str, uid: str) -> Enrolled:
     """Note whose the new certificate is, so that it is let in even where only registered clients are."""
     der = _certificate(uid, above.namespace)
     parsed = ca.load(der)
     vouches = certificates.key_name(ca.load(bytes(above.certificate)))
-    account = accounts.ensure(conf.current().auth.default_namespace, name)
+    account = accounts.ensure(namespace, name)
     _vouch(account, vouches)
     certificates.register(account, parsed, vouches)
     return Enrolled(name, uid, der, tuple(ca.chain_of(der)))
@@ -358,7 +369,7 @@ def new_token(peer: Peer, name: str, hours: float | None = None) -> tuple[str, d
     """A token with which one new client gets a certificate with this name; on the rights of who makes it."""
     identity = administrator(peer)
     above = authority()
-    _check_name(above, name, takes_over=True)
+    _check_name(above, identity.namespace, name, takes_over=True)
     token = TOKEN_PREFIX + secrets.token_urlsafe(24)
     now = int(time.time())
     expires = now + int(3600 * (hours if hours is not None else conf.current().pki.token_hours))
@@ -374,6 +385,23 @@ def new_token(peer: Peer, name: str, hours: float | None = None) -> tuple[str, d
         )
         audit.note(identity, peer, "Create Registration Token", detail=name)
     return token, datetime.fromtimestamp(expires, UTC)
+
+
+def tokens() -> list[RegistrationToken]:
+    """The tokens that can still be used, those that end first at the beginning."""
+    rows = RegistrationToken.objects.filter(used__isnull=True, expires__gt=int(time.time()))
+    return list(rows.order_by("expires", "digest"))
+
+
+def withdraw_token(peer: Peer, digest: str) -> None:
+    """Let a token, known by its digest, be used no more; raises `KMIPError` where there is none."""
+    identity = administrator(peer)
+    with transaction.atomic():
+        row = RegistrationToken.objects.filter(digest=digest, used__isnull=True).first()
+        if row is None:
+            raise _absent("there is no such token, or it has been used")
+        row.delete()
+        audit.note(identity, peer, "Withdraw Registration Token", detail=row.name)
 
 
 def redeem(token: str, request: bytes, address: str) -> Enrolled:
@@ -412,7 +440,8 @@ def renew(peer: Peer, request: bytes | None) -> Enrolled:
     """
     if peer.certificate is None:
         raise KMIPError(ResultReason.AUTHENTICATION_NOT_SUCCESSFUL, "renewal needs the old client certificate")
-    name = authn.identify(Peer(peer.transport, peer.address, peer.certificate, chain=peer.chain)).username
+    holder = authn.identify(Peer(peer.transport, peer.address, peer.certificate, chain=peer.chain))
+    name, home = holder.username, holder.namespace
     row = (
         IssuedCertificate.objects.filter(
             fingerprint=issuing.fingerprint(peer.certificate), authority__clients=True, revoked__isnull=True
@@ -424,7 +453,7 @@ def renew(peer: Peer, request: bytes | None) -> Enrolled:
         raise KMIPError(ResultReason.PERMISSION_DENIED, "the certificate was not issued here, or is revoked")
     acting = _acting(row.authority.namespace, _owner(row.authority), peer.address)
     if request is not None:
-        return enrol(acting, name, request)
+        return enrol(acting, name, request, namespace=home)
     half = row.not_before + (row.not_after - row.not_before) * RENEWABLE_AFTER
     if time.time() < half:
         moment = datetime.fromtimestamp(half, UTC)
@@ -436,7 +465,7 @@ def renew(peer: Peer, request: bytes | None) -> Enrolled:
     attributes = _client_attributes(above, name, None)
     payload = CertifyRequest(unique_identifier=row.uid, attributes=attributes)
     made = engine.execute(Operation.CERTIFY, payload, acting)
-    return _enrolled(above, name, made.unique_identifier)
+    return _enrolled(above, home, name, made.unique_identifier)
 
 
 def _owner(above: Authority) -> str:
@@ -482,3 +511,29 @@ def decide(peer: Peer, fingerprint: str, *, accept: bool, name: str | None = Non
         ca.changed()
     row.refresh_from_db()
     return row
+
+
+# Known clients.
+
+
+def known(beginning: str, after: tuple[str, str, str] | None, limit: int) -> list[ClientCertificate]:
+    """The certificates of clients whose names begin so, by name: those after a namespace, name and fingerprint."""
+    rows = ClientCertificate.objects.select_related("account").filter(account__username__startswith=beginning)
+    if after is not None:
+        namespace, name, fingerprint = after
+        same = Q(account__namespace=namespace, account__username=name, fingerprint__gt=fingerprint)
+        later = Q(account__namespace=namespace, account__username__gt=name)
+        rows = rows.filter(same | later | Q(account__namespace__gt=namespace))
+    return list(rows.order_by("account__namespace", "account__username", "fingerprint")[:limit])
+
+
+def certificate_of(fingerprint: str) -> tuple[ClientCertificate | None, IssuedCertificate | None]:
+    """What is known of a client's certificate: whose it is, and what an authority here signed or revoked."""
+    mine = ClientCertificate.objects.select_related("account").filter(fingerprint=fingerprint).first()
+    return mine, IssuedCertificate.objects.select_related("authority").filter(fingerprint=fingerprint).first()
+
+
+def revoked_among(fingerprints: Iterable[str]) -> set[str]:
+    """Those of some certificates that were revoked here."""
+    rows = IssuedCertificate.objects.filter(fingerprint__in=list(fingerprints), revoked__isnull=False)
+    return set(rows.values_list("fingerprint", flat=True))

@@ -299,6 +299,21 @@ def refusals(limit: int) -> list[HandshakeRecord]:
     return list(HandshakeRecord.objects.filter(accepted=False).order_by("-last", "-id")[:limit])
 
 
+def any_accepted(listener: str) -> bool:
+    """Whether a listener has let anybody in, as far as is on record."""
+    return HandshakeRecord.objects.filter(listener=listener, accepted=True).exists()
+
+
+def of_certificate(fingerprint: str) -> list[HandshakeRecord]:
+    """The handshakes of a certificate, the last first."""
+    return list(HandshakeRecord.objects.filter(fingerprint=fingerprint).order_by("-last", "-id"))
+
+
+def refusals_since(moment: int, limit: int) -> list[HandshakeRecord]:
+    """The handshakes that were refused since a moment (milliseconds since 1970), the last first."""
+    return list(HandshakeRecord.objects.filter(accepted=False, last__gte=moment).order_by("-last", "-id")[:limit])
+
+
 def _values(entry: Entry) -> dict[str, object]:
     values: dict[str, object] = {
         "address": entry.address[:64],

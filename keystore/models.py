@@ -736,3 +736,14 @@ class Node(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class Milestone(models.Model):
+    """When something last happened, such as a backup."""
+
+    name = models.CharField(max_length=32, primary_key=True)
+    # Seconds since 1970.
+    at = models.BigIntegerField()
+
+    def __str__(self) -> str:
+        return self.name

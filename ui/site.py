@@ -50,6 +50,8 @@ NAVIGATION = (
     Entry("objects", _("Objects"), "objects"),
     Entry("create", _("Create"), "create"),
     Entry("use", _("Use"), "uses"),
+    Entry("clients", _("Clients"), "clients", operators=True),
+    Entry("authorities", _("Authorities"), "authorities", operators=True),
     Entry("audit", _("Audit"), "audit"),
     Entry("console", _("Console"), "console"),
     Entry("settings", _("Settings"), "settings", operators=True),

@@ -46,6 +46,18 @@ def namespace(name: str, *, make: bool = False) -> Namespace:
     return found
 
 
+def namespaces() -> list[str]:
+    """The names of the namespaces that let their clients in; the default one is there before anything is in it."""
+    found = set(Namespace.objects.filter(disabled=False).values_list("name", flat=True))
+    return sorted(found | {conf.current().auth.default_namespace})
+
+
+def role_names(namespace_name: str) -> list[str]:
+    """The roles that can be given in a namespace: the built-in ones, then its own."""
+    own = Role.objects.filter(namespace_id=namespace_name).order_by("name")
+    return [*roles.BUILT_IN, *own.values_list("name", flat=True)]
+
+
 def find(namespace_name: str, username: str) -> Account | None:
     """The account of a user."""
     return (

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.certificates import make
+from tests.certificates import CLIENT, make
 from tests.processes import Running, manage
 
 CHROMIUM = shutil.which("chromium")
@@ -64,8 +64,8 @@ class Console:
 
 def strangers(folder: Path, port: int) -> None:
     """Two clients knock that are not let in: one without a certificate, one with its own."""
-    made = make("stranger.example")
-    (folder / "stranger.pem").write_bytes(made.cert_pem + made.key_pem)
+    made = make("stranger.example", usage=CLIENT)
+    (folder / "stranger.pem").write_bytes(made.pem + made.key_pem)
     for own in (False, True):
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
@@ -121,6 +121,23 @@ def key(console: Console) -> str:
     address: str = opened.url
     opened.context.close()
     return address
+
+
+@pytest.fixture(scope="session")
+def places(console: Console, key: str) -> dict[str, str]:
+    """Addresses of pages about one thing: a key, an authority, a client with its certificate, an unknown client."""
+    opened = console.open()
+    opened.goto(f"{console.origin}/ui/clients/add/")
+    opened.click("main form button[name=make]")
+    opened.fill("[name=name]", "vcenter")
+    opened.click("main form button.main")
+    client = opened.get_attribute("#arrival ~ div a", "href")
+    opened.goto(f"{console.origin}/ui/authorities/")
+    authority = opened.get_attribute("main td a", "href")
+    opened.goto(f"{console.origin}/ui/clients/")
+    waiting = opened.get_attribute("section[aria-labelledby=waiting] td a", "href")
+    opened.context.close()
+    return {"key": key, "client": client, "authority": authority, "waiting": waiting}
 
 
 @pytest.fixture

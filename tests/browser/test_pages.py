@@ -17,6 +17,13 @@ PAGES = {
     "import": "/ui/create/import/",
     "uses": "/ui/use/",
     "wrap": "/ui/use/wrap/",
+    "clients": "/ui/clients/",
+    "client-add": "/ui/clients/add/",
+    "client-tokens": "/ui/clients/tokens/",
+    "client": "{client}",
+    "waiting": "{waiting}",
+    "authorities": "/ui/authorities/",
+    "authority": "{authority}",
     "audit": "/ui/audit/",
     "console": "/ui/console/",
     "settings": "/ui/settings/",
@@ -45,11 +52,11 @@ def violations(opened):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("name", PAGES)
-def test_a_page_is_accessible_and_fits(console, key, picture, name, size, scheme):
+def test_a_page_is_accessible_and_fits(console, places, picture, name, size, scheme):
     """A page has no accessibility problem, needs no sideways scrolling, and runs no script of its own."""
     opened = console.open(viewport=SIZES[size], color_scheme=scheme)
     console.complaints.clear()
-    path = PAGES[name].format(key=key)
+    path = PAGES[name].format(**places)
     opened.goto(path if path.startswith("https:") else console.origin + path)
     picture(opened, f"{name}-{size}-{scheme}")
     assert violations(opened) == []

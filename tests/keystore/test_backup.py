@@ -40,6 +40,30 @@ def origin(tmp_path_factory):
     return folder, folder / "all.kms", made
 
 
+@pytest.mark.django_db(transaction=True)
+def test_the_time_of_a_backup_is_noted(tmp_path, monkeypatch):
+    """The console shows its age; one that was not finished does not count."""
+    from django.db import DatabaseError
+
+    from keystore import milestones
+
+    sealing.create_root_key(conf.current().sealing.root_key_file)
+    sealing.reset()
+    with pytest.raises(backup.BackupError):
+        backup.write(Path(__file__))
+    assert milestones.when(milestones.BACKUP) is None
+    backup.write(tmp_path / "one.kms")
+    assert milestones.when(milestones.BACKUP) is not None
+
+    def broken(name):
+        raise DatabaseError("read-only")
+
+    monkeypatch.setattr(milestones, "note", broken)
+    backup.write(tmp_path / "two.kms")
+    assert (tmp_path / "two.kms").exists()
+    sealing.reset()
+
+
 @pytest.fixture
 def elsewhere(tmp_path, origin):
     """A folder with the same root key and no database yet."""

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from keystore import activity, audit, nodes
+from keystore import activity, audit, milestones, nodes
 from keystore.handshakes import Entry, Hello, write
 from keystore.models import ManagedObject, Namespace
 from ui import tally
@@ -127,6 +127,21 @@ def test_refusals_and_nodes_are_shown_to_the_server_s_administrators(root, troub
     text = root.get("/ui/").content.decode()
     for part in ("it has expired", "renew it", "192.0.2.7", "3 times", "192.0.2.8", nodes.name(), "Unsealed"):
         assert part in text, part
+
+
+def test_first_steps_go_away_one_by_one(root, make, monkeypatch):
+    """Each is a link until it is done; when all are, the list is gone."""
+    assert [step.done for step in root.get("/ui/").context["steps"]] == [False] * 5
+    make("root", name="first")
+    root.post("/ui/authorities/", {"make": "1", "authority": "Our clients"})
+    milestones.note(milestones.BACKUP)
+    page = root.get("/ui/")
+    assert [step.done for step in page.context["steps"]] == [False, True, False, True, True]
+    assert 'href="/ui/clients/add/"' in page.content.decode()
+    assert "1 min ago" in page.content.decode()
+    monkeypatch.setattr(home.conf, "has_tls", lambda config: True)
+    write([(Entry("kmip", "192.0.2.7", True, "", "", Hello(), "TLSv1.3", None, 1, NOW * 1000), 1)])
+    assert root.get("/ui/").context["steps"] == []
 
 
 def test_others_see_nothing_of_the_server(alice, person, troubles):

@@ -23,6 +23,10 @@ PAGES = (
     "/ui/create/import/",
     "/ui/use/",
     "/ui/use/wrap/",
+    "/ui/clients/",
+    "/ui/clients/add/",
+    "/ui/clients/tokens/",
+    "/ui/authorities/",
     "/ui/audit/",
     "/ui/console/",
     "/ui/settings/",
@@ -30,7 +34,7 @@ PAGES = (
 )
 OF_AN_OBJECT = ("", "get/", "do/activate/", "do/revoke/", "do/destroy/")
 #: Pages that only administrators see.
-GUARDED = ("/ui/settings/",)
+GUARDED = ("/ui/settings/", "/ui/clients/", "/ui/clients/add/", "/ui/clients/tokens/", "/ui/authorities/")
 
 
 @pytest.fixture
@@ -159,7 +163,7 @@ def test_forms_of_an_object_need_their_token(person, make, part):
 @pytest.mark.parametrize(
     "path, most",
     [
-        ("/ui/", 17),
+        ("/ui/", 21),
         ("/ui/objects/", 4),
         ("/ui/objects/?q=key", 6),
         ("/ui/objects/?type=SymmetricKey&algorithm=AES&length=256", 7),

@@ -9,6 +9,10 @@ Route = tuple[str, Callable[..., HttpResponse], str]
 
 def routes() -> list[Route]:
     """Path, view and name of every page."""
-    from ui.pages import audit, console, create, home, object, settings, use
+    from ui.pages import audit, authorities, clients, console, create, home, object, settings, use
 
-    return [route for page in (home, create, object, use, audit, console, settings) for route in page.ROUTES]
+    return [
+        route
+        for page in (home, create, object, use, clients, authorities, audit, console, settings)
+        for route in page.ROUTES
+    ]

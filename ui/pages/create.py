@@ -1,7 +1,5 @@
 """Create, register, import: a form for each kind of object, and one that finds out what it is given."""
 
-import base64
-import time
 from typing import Any
 
 from django import forms
@@ -11,14 +9,14 @@ from django.urls import reverse
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from keystore.sealing import SealingError, sealer
+from keystore.sealing import SealingError
 from kmip.attributes import Attributes
 from kmip.enums import CryptographicUsageMask, LinkType, NameType, ObjectType, Operation
 from kmip.errors import KMIPError
 from kmip.objects import FIELDS
 from kmip.payloads import AddAttributeRequest, RegisterRequest
 from kmip.structures import Link, Name
-from ui import creation, session
+from ui import creation, held, session
 from ui.detect import Found, PasswordNeeded, detect
 from ui.objects import address_of
 from ui.pages import Route
@@ -26,8 +24,6 @@ from ui.site import site
 from ui.words import label
 
 M = CryptographicUsageMask
-#: Seconds that what was shown may wait to be stored.
-LIFETIME = 600
 
 
 def choose(request: HttpRequest) -> HttpResponse:
@@ -98,7 +94,7 @@ class ImportForm(creation.ObjectForm):
             return data
         try:
             self.found = detect(given, password)
-            self.again = hold(given, password, self.holder)
+            self.again = held.hold(_packed(given, password), self.holder, "import")
         except PasswordNeeded:
             self.add_error("password", gettext("It is encrypted; this is not its password."))
         except (ValueError, TypeError, KMIPError):
@@ -107,25 +103,17 @@ class ImportForm(creation.ObjectForm):
 
     def _held(self, text: str) -> tuple[bytes, str]:
         try:
-            return held(text, self.holder)
+            return _unpacked(held.held(text, self.holder, "import"))
         except (ValueError, SealingError):
             self.add_error("pasted", gettext("What was shown has been waiting too long; paste it again."))
             return b"", ""
 
 
-def hold(given: bytes, password: str, holder: str) -> str:
-    """What was pasted, sealed for its sender until it is agreed to: the page between shows and keeps no material."""
-    expiry = int(time.time()) + LIFETIME
-    content = len(given).to_bytes(4, "big") + given + password.encode()
-    return f"{expiry}.{base64.b64encode(sealer().seal(content, f'import of {holder}', expiry)).decode()}"
+def _packed(given: bytes, password: str) -> bytes:
+    return len(given).to_bytes(4, "big") + given + password.encode()
 
 
-def held(text: str, holder: str) -> tuple[bytes, str]:
-    """What `hold` sealed for the same person; raises `ValueError` or `SealingError`."""
-    expiry, _, sealed = text.partition(".")
-    if int(expiry) < time.time():
-        raise ValueError("too late")
-    content = sealer().open(base64.b64decode(sealed, validate=True), f"import of {holder}", int(expiry))
+def _unpacked(content: bytes) -> tuple[bytes, str]:
     end = 4 + int.from_bytes(content[:4], "big")
     return content[4:end], content[end:].decode()
 

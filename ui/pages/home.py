@@ -8,11 +8,12 @@ from typing import Any, NamedTuple
 from django.core.exceptions import PermissionDenied
 from django.db import connection
 from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
 from django.utils.functional import Promise
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from keystore import activity, clients, conf, handshakes, nodes
+from keystore import activity, clients, conf, handshakes, milestones, nodes
 from keystore.activity import Bucket
 from ui import describe, session, tally
 from ui.pages import Route
@@ -98,11 +99,66 @@ def _activity(request: HttpRequest) -> dict[str, Any]:
     }
 
 
-def _server() -> dict[str, Any]:
+class Step(NamedTuple):
+    """Something that a new server wants to have done, and where."""
+
+    done: bool
+    title: str
+    text: str
+    address: str
+
+
+def first_steps(total: int) -> list[Step]:
+    """What there is to do until the server is of use and its keys are safe; empty once all of it is done."""
+    config = conf.current()
+    authorities = [one for one in clients.authorities() if one.clients]
+    steps = [
+        Step(
+            conf.has_tls(config),
+            gettext("Give the server a certificate"),
+            gettext("Without one, only this machine reaches it: see [tls] in the settings."),
+            reverse("ui:settings"),
+        ),
+        Step(
+            bool(authorities) or config.tls.clients_ca_cert_file is not None,
+            gettext("Make an authority for clients"),
+            gettext("It signs the certificates by which clients are known."),
+            reverse("ui:authorities"),
+        ),
+        Step(
+            handshakes.any_accepted("kmip"),
+            gettext("Let a first client connect"),
+            gettext("A few clicks to its files and settings, and the page shows when it has come."),
+            reverse("ui:client_add"),
+        ),
+        Step(
+            total > 0,
+            gettext("Make a first key"),
+            gettext("Here or by a client."),
+            reverse("ui:create"),
+        ),
+        Step(
+            milestones.when(milestones.BACKUP) is not None,
+            gettext("Make a backup"),
+            gettext("manage.py backup FILE; and keep the root key, without which it is useless, somewhere else."),
+            "",
+        ),
+    ]
+    return [] if all(step.done for step in steps) else steps
+
+
+def _age(seconds: int | None) -> str:
+    """How long ago something was."""
+    return "" if seconds is None else describe.duration(max(60, int(time.time()) - seconds) // 60 * 60)
+
+
+def _server(total: int) -> dict[str, Any]:
     """How this server and those beside it are."""
     config = conf.current()
     return {
         "database": connection.vendor,
+        "backup": _age(milestones.when(milestones.BACKUP)),
+        "steps": first_steps(total),
         "sealing": config.sealing.provider.rpartition(".")[2].removesuffix("_provider"),
         "nodes": [(one.node, one.up, describe.moment(one.node.started), one.silent) for one in nodes.states()],
         "handshakes": handshakes.refusals(REFUSED),
@@ -139,7 +195,7 @@ def show(request: HttpRequest) -> HttpResponse:
     if oversees:
         context |= _activity(request)
     if context["operates"]:
-        context |= _server()
+        context |= _server(counted.total)
     return site.page(request, "ui/home.html", context)
 
 

@@ -4,7 +4,8 @@ from typing import Any
 
 from django import forms, template
 from django.forms import BoundField
-from django.utils.safestring import SafeString
+from django.utils.safestring import SafeString, mark_safe
+from markdown_it import MarkdownIt
 
 from ui import describe, objects
 
@@ -38,6 +39,20 @@ def described(field: BoundField) -> SafeString:
 def is_list(value: Any) -> bool:
     """Whether a value is a structure's list of titles and values."""
     return isinstance(value, list)
+
+
+#: Without HTML: what stands in a page is text.
+_MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table")
+
+
+@register.filter
+def markdown(text: str) -> SafeString:
+    """A page of Markdown, its headings two steps lower than it says."""
+    tokens = _MARKDOWN.parse(text)
+    for token in tokens:
+        if token.type in ("heading_open", "heading_close"):
+            token.tag = f"h{min(6, int(token.tag[1:]) + 2)}"
+    return mark_safe(_MARKDOWN.renderer.render(tokens, _MARKDOWN.options, {}))  # noqa: S308 - it escapes all text
 
 
 @register.filter
