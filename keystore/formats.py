@@ -33,6 +33,8 @@ from kmip.structures import Link
 
 F = KeyFormatType
 L = LinkType
+#: An extension value of this server.
+PEM: Final = F(0x80000001)
 #: Extension values of the JSON dialect.
 PKCS_7: Final = F(0x88800002)
 PKCS_7_CERTIFICATE: Final = CertificateType(0x80000001)
@@ -62,7 +64,7 @@ def take_in(call: Call, object_type: ObjectType, managed_object: Struct, attribu
         return
     if not isinstance(block.key_value, KeyValue):
         return
-    if object_type in (ObjectType.PRIVATE_KEY, ObjectType.PUBLIC_KEY):
+    if object_type in _PAIRS:
         material = block.key_value.key_material
         if isinstance(material, bytes) and material.lstrip().startswith(_BEGIN):
             block.key_value.key_material = _der_key(material, private=object_type == ObjectType.PRIVATE_KEY)
@@ -196,9 +198,11 @@ def _take_pkcs12(call: Call, block: KeyBlock, attributes: Attributes) -> None:
 
 
 def give_out(call: Call, managed: Managed, managed_object: Any, wanted: KeyFormatType | None) -> bool:
-    """Put an object into PKCS#12 or PKCS#7, where that is asked for and it can be; whether it was."""
+    """Put an object into PEM, PKCS#12 or PKCS#7, where that is asked for and it can be; whether it was."""
     if wanted is None:
         return False
+    if wanted == PEM:
+        return _write_pem(managed, managed_object)
     if wanted == PKCS_7 and isinstance(managed_object, Certificate):
         chain = [managed_object.certificate_value, *_chain(call, managed)]
         managed_object.certificate_type = PKCS_7_CERTIFICATE
@@ -222,6 +226,41 @@ def give_out(call: Call, managed: Managed, managed_object: Any, wanted: KeyForma
         block.key_format_type, block.key_compression_type = wanted, None
         return True
     return False
+
+
+def _write_pem(managed: Managed, managed_object: Any) -> bool:
+    """Put a certificate, a certificate request or a key of a pair into PEM: PKCS#8 or SubjectPublicKeyInfo for keys."""
+    encoding = serialization.Encoding.PEM
+    if isinstance(managed_object, Certificate):
+        managed_object.certificate_value = ca.certificate_of(managed).public_bytes(encoding)
+        return True
+    if isinstance(managed_object, CertificateRequest):
+        managed_object.certificate_request_value = _request_in_pem(managed_object)
+        managed_object.certificate_request_type = CertificateRequestType.PEM
+        return True
+    block = objects.key_block(managed_object)
+    if block is None or block.key_wrapping_data is not None or managed.object_type not in _PAIRS:
+        return False
+    if managed.object_type == ObjectType.PRIVATE_KEY:
+        form, none = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        made = opened.private_key_of(managed).private_bytes(encoding, form, none)
+    else:
+        made = opened.public_key_of(managed).public_bytes(encoding, serialization.PublicFormat.SubjectPublicKeyInfo)
+    block.key_value, block.key_format_type, block.key_compression_type = KeyValue(key_material=made), PEM, None
+    return True
+
+
+_PAIRS: Final = frozenset({ObjectType.PRIVATE_KEY, ObjectType.PUBLIC_KEY})
+
+
+def _request_in_pem(request: CertificateRequest) -> bytes:
+    value = request.certificate_request_value
+    if value.lstrip().startswith(_BEGIN):
+        return value
+    try:
+        return x509.load_der_x509_csr(value).public_bytes(serialization.Encoding.PEM)
+    except ValueError as exc:
+        raise KMIPError(ResultReason.KEY_FORMAT_TYPE_NOT_SUPPORTED, "the request is not PKCS#10") from exc
 
 
 def _linked(call: Call, managed: Managed, *kinds: LinkType) -> Managed | None:

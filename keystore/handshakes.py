@@ -31,6 +31,9 @@ log = logging.getLogger(__name__)
 
 #: Entries of each listener and node.
 KEPT: Final = 1000
+#: Entries of all listeners and nodes, for nodes that come and go under new names; and days after which one goes.
+KEPT_IN_ALL: Final = 20_000
+KEPT_DAYS: Final = 90
 #: Different entries that may wait to be written; more would be an attack, and is only counted.
 PENDING: Final = 500
 #: Seconds between writes; what has been written before waits longer, so that busy clients cost little.
@@ -292,6 +295,19 @@ def write(batch: list[tuple[Entry, int]]) -> None:
             old = list(rows.values_list("id", flat=True)[KEPT : KEPT + PENDING])
             if old:
                 HandshakeRecord.objects.filter(id__in=old).delete()
+
+
+def forget() -> int:
+    """Drop entries, and unknown clients nobody decided about, of long ago, and the oldest beyond `KEPT_IN_ALL`; how
+    many. The jobs worker calls it."""
+    before = int(time.time()) - KEPT_DAYS * 86_400
+    count = HandshakeRecord.objects.filter(last__lt=before * 1000).delete()[0]
+    count += WaitingClient.objects.filter(decision="", last_seen__lt=before).delete()[0]
+    rows = HandshakeRecord.objects.order_by("-last", "-id")
+    first = rows.values_list("last", flat=True)[KEPT_IN_ALL : KEPT_IN_ALL + 1]
+    for last in first:
+        count += HandshakeRecord.objects.filter(last__lte=last).delete()[0]
+    return count
 
 
 def refusals(limit: int) -> list[HandshakeRecord]:

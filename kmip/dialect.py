@@ -80,6 +80,7 @@ VALUES: dict[type[Enumeration], dict[int, str]] = {
         DerivationMethod.NIST800_108_DPI: "NIST800_108DPI",
     },
     KeyFormatType: {
+        0x80000001: "PEM",
         0x88800001: "Pkcs12Legacy",
         0x88800002: "PKCS7",
         0x8880000C: "CoverCryptSecretKey",

@@ -165,6 +165,7 @@ KMS = {
     "JOBS": {
         "expiry": ("keystore.expiry.run", 30.0),
         "revocation lists": ("keystore.ca.sign_lists", 60.0),
+        "handshake records": ("keystore.handshakes.forget", 3600.0),
         "registration tokens": ("keystore.clients.forget_tokens", 86_400.0),
     },
 }

@@ -444,8 +444,8 @@ def import_(call: Call, request: ImportRequest) -> ImportResponse:
     known = describe(object_type, managed_object, attributes)
     managed = new(call, object_type, uid, managed_object, attributes, generated=False, known=known)
     for key, values in said.items():
-        # What was supplied counts more than what the server would set.
-        if key not in (Tag.UNIQUE_IDENTIFIER, Tag.OBJECT_TYPE, Tag.USAGE_LIMITS):
+        # What was supplied counts more than what the server would set; links to what a file brought along join its own.
+        if key not in (Tag.UNIQUE_IDENTIFIER, Tag.OBJECT_TYPE, Tag.USAGE_LIMITS, Tag.LINK):
             managed.attributes[key] = values
     if said.usage_limits is not None and said.usage_limits.usage_limits_count is not None:
         managed.attributes.usage_limits = said.usage_limits

@@ -125,3 +125,26 @@ def test_only_well_formed_strangers_wait_for_an_administrator(monkeypatch):
     for _ in range(2):
         handshakes.queue(known, "192.0.2.7", 2, now + 60)
     assert WaitingClient.objects.get(subject="CN=again").attempts == 4
+
+
+@pytest.mark.django_db
+def test_what_nodes_left_behind_is_dropped(monkeypatch):
+    """Nodes come and go under new names; what they recorded does not stay for good, nor does it pile up."""
+    monkeypatch.setattr(handshakes, "KEPT_IN_ALL", 5)
+    for node in range(4):
+        monkeypatch.setattr(handshakes, "NODE", f"node {node}")
+        handshakes.write([(entry(10 * node + number), 1) for number in range(3)])
+    assert HandshakeRecord.objects.count() == 12
+    handshakes.forget()
+    assert {row.reason for row in HandshakeRecord.objects.all()} == {f"reason {n}" for n in (21, 22, 30, 31, 32)}
+    now = int(time.time())
+    for name in ("long ago", "yesterday"):
+        handshakes.queue(der(make(name)), "192.0.2.1", 1, now)
+    WaitingClient.objects.filter(subject="CN=long ago").update(last_seen=now - 3 * 86400)
+    later = time.time() + 88 * 86400
+    monkeypatch.setattr(handshakes.time, "time", lambda: later)
+    assert handshakes.forget() == 1
+    assert [row.subject for row in WaitingClient.objects.all()] == ["CN=yesterday"]
+    later += 3 * 86400
+    handshakes.forget()
+    assert not HandshakeRecord.objects.exists() and not WaitingClient.objects.exists()

@@ -17,7 +17,7 @@ from cryptography.x509 import ocsp
 from django.contrib.auth.models import User
 from django.test import Client
 
-from keystore import authn, ca, clients
+from keystore import authn, ca, clients, conf, jobs
 from keystore.authn import Identity, Peer, accounts
 from keystore.models import Account, AuditRecord, Authority, IssuedCertificate, RegistrationToken, RoleAssignment
 from kmip.enums import Operation, RevocationReasonCode
@@ -103,6 +103,21 @@ def test_a_list_is_kept_until_half_its_time_is_over(web, monkeypatch):
     authority.refresh_from_db()
     second = x509.load_der_x509_crl(ca.revocation_list(authority))
     assert second.last_update_utc > x509.load_der_x509_crl(first).last_update_utc
+
+
+def test_the_jobs_worker_signs_lists_in_time(configure):
+    """More often than the shortest list is half over; so a list that somebody publishes never ends unseen."""
+    (job,) = [one for one in jobs.table() if one.run is ca.sign_lists]
+    shortest = conf.SETTINGS["pki.crl_days"].minimum * 86400
+    assert job.seconds < shortest / 4
+    configure(**{"pki.crl_days": 0.01})
+    top = root()
+    authority = ca.authority_of("default", top)
+    assert job.run() == 1 and job.run() == 0
+    authority.refresh_from_db()
+    assert authority.crl is not None and authority.crl_ends - authority.crl_begins == int(shortest)
+    revoked(certified(top))
+    assert job.run() == 1
 
 
 def test_an_authority_without_its_key_gives_its_last_list(web):

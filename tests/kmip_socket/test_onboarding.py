@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
 from tests.certificates import CLIENT, DAY, SERVER, Made, Pki, make, revoke
-from tests.processes import Running, manage, until
+from tests.processes import Manager, Running, manage, until
 
 # Discover Versions at 1.2 with an empty payload.
 DISCOVER = bytes.fromhex(
@@ -42,11 +42,7 @@ class Site:
         self.settings = {**self.pki.settings(), "KMS_CLIENTS_CRL_FILE": str(self.crl)}
         self.server = Running(folder, **self.settings)
         self.port, self.http_port = self.server.kmip_port, self.server.http_port
-
-    def manage(self, *arguments: str) -> str:
-        result = manage(self.folder, *arguments, **self.settings)
-        assert result.returncode == 0, result.stderr
-        return result.stdout
+        self.manage = Manager(folder, **self.settings)
 
     def add(self, name: str, *options: str) -> tuple[str, str]:
         """A client's certificate and key, made by the command."""
@@ -91,9 +87,9 @@ class Site:
             json.loads(line) for line in self.manage("handshakes", "--json", "--limit", "1000", *options).splitlines()
         ]
 
-    def record_of(self, fingerprint: str) -> dict:
+    def record_of(self, fingerprint: str, listener: str = "kmip") -> dict:
         def look():
-            return [one for one in self.handshakes() if one["fingerprint"] == fingerprint]
+            return [one for one in self.handshakes("--listener", listener) if one["fingerprint"] == fingerprint]
 
         found = until(look, "a handshake record")
         return found[0]
@@ -104,6 +100,7 @@ def site(tmp_path_factory):
     site = Site(tmp_path_factory.mktemp("onboarding"))
     with site.server:
         yield site
+        site.manage.close()
 
 
 def fingerprint(made) -> str:
@@ -216,9 +213,18 @@ def lax(pki, files) -> ssl.SSLContext:
     return context
 
 
-@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["1.2", "1.3"])
+DOORS = {
+    "5696, TLS 1.2": ("kmip", ssl.TLSVersion.TLSv1_2, DISCOVER),
+    "5696, TLS 1.3": ("kmip", ssl.TLSVersion.TLSv1_3, DISCOVER),
+    "HTTPS": ("http", ssl.TLSVersion.TLSv1_3, b"GET /version HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+}
+
+
+@pytest.mark.parametrize("listener, version, request_", DOORS.values(), ids=DOORS)
 @pytest.mark.parametrize("maker, reason, advice", BAD.values(), ids=BAD)
-def test_each_bad_certificate_is_refused_with_its_own_reason(site, tmp_path, maker, reason, advice, version):
+def test_each_bad_certificate_is_refused_with_its_own_reason(
+    site, tmp_path, maker, reason, advice, listener, version, request_
+):
     """The record names subject, issuer, dates and what to do, though the handshake failed."""
     made, others = maker(site)
     certificate, key = made.write(tmp_path, "bad")
@@ -226,19 +232,19 @@ def test_each_bad_certificate_is_refused_with_its_own_reason(site, tmp_path, mak
     context = lax(site.pki, (certificate, key))
     context.maximum_version = version
     with pytest.raises((OSError, ssl.SSLError, EOFError)):
-        raw = socket.create_connection(("127.0.0.1", site.port), timeout=10)
+        raw = socket.create_connection(("127.0.0.1", site.port if listener == "kmip" else site.http_port), timeout=10)
         with raw, context.wrap_socket(raw, server_hostname="localhost") as connection:
             connection.settimeout(10)
-            connection.sendall(DISCOVER)
+            connection.sendall(request_)
             if not connection.recv(100):
                 raise EOFError
-    record = site.record_of(fingerprint(made))
+    record = site.record_of(fingerprint(made), listener)
     assert not record["accepted"] and reason in record["reason"] and advice in record["advice"]
     assert record["subject"] == made.certificate.subject.rfc4514_string()
     assert record["issuer"] == made.certificate.issuer.rfc4514_string()
     assert record["not_after"] == int(made.certificate.not_valid_after_utc.timestamp())
     assert record["server_name"] == "localhost" and "TLS 1.2" in record["versions"] and "AES" in record["ciphers"]
-    assert record["listener"] == "kmip" and record["address"] == "127.0.0.1"
+    assert record["listener"] == listener and record["address"] == "127.0.0.1"
 
 
 def test_the_name_of_another_authoritys_client_is_refused(site, tmp_path):
@@ -269,6 +275,8 @@ def test_an_accepted_handshake_is_recorded(site):
     record = site.record_of(fingerprint(files[0]))
     assert record["accepted"] and record["negotiated"].startswith("TLSv1.3 TLS_")
     assert "clientAuth" in record["usages"] and record["subject"] == "CN=recorded"
+    shown = manage(site.folder, "handshakes", "--listener", "kmip", **site.settings)
+    assert shown.returncode == 0 and "CN=recorded [" in shown.stdout and "TLSv1.3" in shown.stdout
 
 
 def test_alike_handshakes_are_one_entry(site, tmp_path):
@@ -421,7 +429,7 @@ def test_the_address_gives_lists_to_everybody_with_a_certificate(site):
     """openssl reads list and OCSP answer of the issuing authority."""
     files = site.add("heidi")
     site.manage("client", "revoke", "heidi")
-    address = re.search(r"/pki/(\w+)/crl", site.manage("client", "authority"))
+    address = re.search(r"CN=KMS clients .+\n +/pki/(\w+)/crl", site.manage("client", "authority"))
     status, content = https(site, site.pki.client_files, "GET", f"/pki/{address[1]}/crl?format=pem", raw=True)
     assert status == 200
     shown = subprocess.run(["openssl", "crl", "-noout", "-text"], input=content, capture_output=True, timeout=20)
