@@ -8,7 +8,9 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
-from keystore import audit, clock, policy, roles, store
+from django.db import transaction
+
+from keystore import approvals, audit, clock, policy, roles, store
 from keystore.authn import Identity, Peer, accounts
 from keystore.models import Grant
 from keystore.store import Managed
@@ -67,17 +69,50 @@ def _manage(identity: Identity) -> None:
 
 
 def grant(peer: Peer, identity: Identity, uid: str, to: str, operations: int, *, expires: int | None = None) -> None:
-    """Let a principal carry out operations on an object, until a time (seconds since 1970) if one is given."""
+    """Let a principal carry out operations on an object, until a time (seconds since 1970) if one is given.
+
+    Raises `KMIPError`; with Operation Pending where people have to approve grants first (`approvals`).
+    """
+    values = {"uid": uid, "to": to, "operations": operations, "expires": expires}
+    waits = _asked_first(peer, identity, values) if identity.approvals else None
+    if waits is not None:
+        raise waits
+    carry_out_grant(peer, identity, values)
+
+
+def _asked_first(peer: Peer, identity: Identity, values: dict[str, Any]) -> KMIPError | None:
+    """Keep a grant that people have to approve; what is raised then."""
+    with transaction.atomic():
+        managed = _grantable(identity, values)
+        rule = approvals.rule_for(identity, approvals.GRANT, managed.object_type)
+        if rule is None:
+            return None
+        detail = _detail(values["to"], values["operations"], values["expires"])
+        return approvals.submit_action(
+            peer, identity, approvals.GRANT, values, rule=rule, uid=managed.uid, detail=detail
+        )
+
+
+def _grantable(identity: Identity, values: dict[str, Any]) -> Managed:
+    """The object, locked, that a grant is about; raises `KMIPError` where it may not be made."""
+    _manage(identity)
+    managed = _decided_by(identity, values["uid"], lock=True)
+    if values["to"] == f"user:{managed.owner}":
+        raise KMIPError(ResultReason.INVALID_FIELD, "the owner needs no grant")
+    if values["to"] == f"user:{identity.username}":
+        raise KMIPError(ResultReason.PERMISSION_DENIED, "nobody grants rights to oneself")
+    expires = values["expires"]
+    if expires is not None and expires * clock.SECOND <= clock.now():
+        raise KMIPError(ResultReason.INVALID_FIELD, "the grant would have expired already")
+    return managed
+
+
+def carry_out_grant(peer: Peer, identity: Identity, values: dict[str, Any]) -> None:
+    """Give rights, with the record of it."""
+    uid, to, operations, expires = (values[name] for name in ("uid", "to", "operations", "expires"))
     with audit.recorded(identity, peer, "Grant Access", uid=uid, detail=_detail(to, operations, expires)):
-        _manage(identity)
-        managed = _decided_by(identity, uid, lock=True)
-        if to == f"user:{managed.owner}":
-            raise KMIPError(ResultReason.INVALID_FIELD, "the owner needs no grant")
-        if to == f"user:{identity.username}":
-            raise KMIPError(ResultReason.PERMISSION_DENIED, "nobody grants rights to oneself")
+        managed = _grantable(identity, values)
         until = 0 if expires is None else expires * clock.SECOND
-        if until and until <= clock.now():
-            raise KMIPError(ResultReason.INVALID_FIELD, "the grant would have expired already")
         # The object's row is locked, so that two grants at once do not lose one another's operations.
         made = Grant.objects.filter(object_id=managed.key, principal=to, expires=until).first()
         if made is None:

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
-from keystore import addressing, conf, policy, states, store
-from keystore.authn import Identity, Peer
+from keystore import addressing, approvals, conf, policy, roles, states, store
+from keystore.authn import Approval, Identity, Peer
 from keystore.crypto.policy import POLICIES, CryptoPolicy
 from keystore.store import Managed
 from kmip.enums import DataEnumeration, Operation, ResultReason, UniqueIdentifierEnumeration
@@ -48,6 +48,15 @@ class Batch:
     #: Data that earlier items returned, for 2.x's Data enumeration (2.1, 11.13).
     data: list[tuple[Operation, bytes]] = field(default_factory=list)
 
+    def copy(self) -> "Batch":
+        """As it is now."""
+        return Batch(self.placeholder, dict(self.identifiers), list(self.returned), list(self.data))
+
+    def restore(self, before: "Batch") -> None:
+        """Be as it was."""
+        self.placeholder, self.identifiers = before.placeholder, before.identifiers
+        self.returned, self.data = before.returned, before.data
+
 
 @dataclass(slots=True)
 class Call:
@@ -65,6 +74,10 @@ class Call:
     prepared: Any = None
     #: The objects that the item touched, for the audit record.
     touched: list[str] = field(default_factory=list)
+    #: Rules of approval that objects came under, by their identifiers; and the objects that were approved, where the
+    #: item is carried out because people have approved it.
+    waiting: dict[str, Approval] = field(default_factory=dict)
+    approved: frozenset[str] | None = None
 
     def object(
         self, identifier: Identifier | None, *, right: Operation | None = None, change: bool | None = None
@@ -97,6 +110,14 @@ class Call:
         """Raise `KMIPError` (Permission Denied) where the identity may not do this with an object."""
         if not policy.may(self.identity, right, managed):
             raise KMIPError(ResultReason.PERMISSION_DENIED, f"{right} is not allowed on this object")
+        if self.identity.approvals:
+            rule = approvals.rule_for(self.identity, roles.name_of(right), managed.object_type)
+            if rule is None:
+                return
+            if self.approved is None:
+                self.waiting[managed.uid] = rule
+            else:
+                approvals.check(managed.uid, self.approved)
 
     def objects(
         self, identifier: Identifier | None, *, right: Operation | None = None, change: bool | None = None

@@ -18,8 +18,12 @@ from django.db.models import F, QuerySet
 from keystore import clock, conf, sealing, tickets
 from keystore.authn import Identity, accounts, certificates, refused
 from keystore.models import DeferredRequest, JobLease
+from kmip import ttlv
 from kmip.enums import CancellationResult, Operation, ProcessingStage, ResultReason, ResultStatus
-from kmip.errors import KMIPError
+from kmip.errors import KMIPError, reason_in
+from kmip.messages import ResponseBatchItem
+from kmip.schema import dump
+from kmip.tags import Tag
 from kmip.versions import Version
 
 #: Work that so often ended with its process is not begun again.
@@ -43,9 +47,15 @@ class Work(NamedTuple):
 
 
 def submit(
-    identity: Identity, version: Version, context: dict[str, Any], items: Sequence[tuple[Operation, bytes]]
+    identity: Identity,
+    version: Version,
+    context: dict[str, Any],
+    items: Sequence[tuple[Operation, bytes]],
+    *,
+    held: int | None = None,
 ) -> list[bytes]:
-    """Keep items to be carried out; their Asynchronous Correlation Values."""
+    """Keep items to be carried out; their Asynchronous Correlation Values. `held` ones wait to be let go, for so many
+    seconds at most."""
     options = conf.current().jobs
     waiting = DeferredRequest.objects.filter(namespace=identity.namespace, owner=_owner(identity), stage__in=UNFINISHED)
     if waiting.count() + len(items) > options.max_asynchronous:
@@ -62,13 +72,14 @@ def submit(
             position=position,
             namespace=identity.namespace,
             owner=_owner(identity),
-            identity=_pack(identity),
+            identity=pack(identity),
             context=context,
             operation=operation,
             version=version,
             stage=ProcessingStage.SUBMITTED,
             submitted=now,
-            expires=now + int(options.result_lifetime * clock.SECOND),
+            held=held is not None,
+            expires=now + int((options.result_lifetime + (held or 0)) * clock.SECOND),
             request=_seal(request, correlation.hex(), "request"),
         )
         for position, (correlation, (operation, request)) in enumerate(zip(correlations, items, strict=True))
@@ -92,12 +103,13 @@ def _open(blob: bytes | memoryview, correlation: str, kind: str) -> bytes:
 _KEPT: Final = ("username", "method", "namespace", "fingerprint", "scope", "manages")
 
 
-def _pack(identity: Identity) -> dict[str, Any]:
+def pack(identity: Identity) -> dict[str, Any]:
+    """What is kept of who asked."""
     ticket = identity.ticket if isinstance(identity, tickets.Bearer) else None
     return {**{name: getattr(identity, name) for name in _KEPT}, "ticket": ticket}
 
 
-def _unpack(packed: dict[str, Any]) -> Identity:
+def unpack(packed: dict[str, Any]) -> Identity:
     """Who asked, with the rights that count now; raises `KMIPError` where that is nobody any more."""
     if packed["ticket"] is not None:
         return tickets.again(packed["ticket"])
@@ -135,7 +147,7 @@ def claim(holder: str) -> str | None:
     """Take the oldest work that waits; its message, or None where there is none."""
     while True:
         waiting = (
-            DeferredRequest.objects.filter(stage=ProcessingStage.SUBMITTED)
+            DeferredRequest.objects.filter(stage=ProcessingStage.SUBMITTED, held=False)
             .order_by("submitted")
             .values_list("message", "attempts")
             .first()
@@ -152,7 +164,7 @@ def claim(holder: str) -> str | None:
 
 
 def _take(message: str, holder: str) -> bool:
-    rows = DeferredRequest.objects.filter(message=message, stage=ProcessingStage.SUBMITTED)
+    rows = DeferredRequest.objects.filter(message=message, stage=ProcessingStage.SUBMITTED, held=False)
     return bool(rows.update(stage=ProcessingStage.IN_PROCESS, holder=holder, attempts=F("attempts") + 1))
 
 
@@ -168,7 +180,7 @@ def _carry_out(mine: QuerySet[DeferredRequest], holder: str, take: Callable[[], 
         return False
     first = rows[0]
     items = [_open(row.request, row.id, "request") for row in rows if row.request is not None]
-    run = _executor[0](Work(lambda: _unpack(first.identity), Version(first.version), first.context, items))
+    run = _executor[0](Work(lambda: unpack(first.identity), Version(first.version), first.context, items))
     try:
         with transaction.atomic():
             take()
@@ -214,6 +226,47 @@ def take_over(holder: str) -> int:
     """Give back what earlier holders had begun; how many items that were."""
     begun = DeferredRequest.objects.filter(stage=ProcessingStage.IN_PROCESS).exclude(holder=holder)
     return begun.update(stage=ProcessingStage.SUBMITTED, holder="")
+
+
+# Requests that wait for people's approval (`approvals`).
+
+
+def _held(correlation: str) -> QuerySet[DeferredRequest]:
+    return DeferredRequest.objects.filter(id=correlation, held=True, stage=ProcessingStage.SUBMITTED)
+
+
+def is_held(correlation: str) -> bool:
+    """Whether a request is held: it is neither let go nor canceled."""
+    return _held(correlation).exists()
+
+
+def release(correlation: str) -> bool:
+    """Let a held request go; False where it is held no more."""
+    return bool(_held(correlation).update(held=False))
+
+
+def refuse(correlation: str, error: KMIPError) -> bool:
+    """End a held request, so that Poll answers with the error; False where it is held no more."""
+    row = _held(correlation).first()
+    if row is None:
+        return False
+    response = ResponseBatchItem(
+        operation=Operation(row.operation),
+        result_status=error.status,
+        result_reason=reason_in(error.reason, Version(row.version), Operation(row.operation)),
+        result_message=error.message,
+    )
+    return bool(
+        _held(correlation).update(
+            held=False,
+            stage=ProcessingStage.COMPLETED,
+            outcome=error.status,
+            completed=clock.Now(),
+            expires=clock.Now() + int(conf.current().jobs.result_lifetime * clock.SECOND),
+            request=None,
+            response=_seal(ttlv.encode(dump(response, Tag.BATCH_ITEM, Version(row.version))), correlation, "response"),
+        )
+    )
 
 
 # For the owner. Others' requests do not exist.

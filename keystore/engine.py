@@ -7,13 +7,14 @@ payloads for the console and for commands. Neither knows an algorithm, an attrib
 import logging
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import orjson
 from django.db import DatabaseError, transaction
 
-from keystore import audit, authn, conf, deferred, operations, policy, sealing, tickets
+from keystore import approvals, audit, authn, conf, deferred, operations, policy, sealing, tickets
 from keystore.authn import Identity, Peer
 from keystore.call import HANDLERS, Batch, Call, Handler
 from keystore.grouping import groups
@@ -84,6 +85,8 @@ class _Run:
     dialect: bool = False
     #: What `prepare` of the items' handlers made, by position; an exception where it failed.
     prepared: dict[int, Any] = field(default_factory=dict)
+    #: The objects that people have approved, where the message is carried out because of that.
+    approved: frozenset[str] | None = None
     #: What the message changed and what it merely read, for the audit.
     changes: list[audit.Entry] = field(default_factory=list)
     reads: list[audit.Entry] = field(default_factory=list)
@@ -152,7 +155,7 @@ def handle_http(data: bytes, peer: Peer) -> tuple[int, str, bytes]:
     except Exception:
         logger.exception("an operation of the dialect failed")
         error = KMIPError(ResultReason.GENERAL_FAILURE, FAULT)
-    status = HTTP_STATUS.get(error.reason, status)
+    status = 202 if error.status == ResultStatus.OPERATION_PENDING else HTTP_STATUS.get(error.reason, status)
     reason = dialect.VALUES[ResultReason].get(error.reason, str(error.reason))
     if "application/json" in peer.headers.get("Accept", ""):
         return status, "application/json", orjson.dumps({"error": reason, "message": error.message})
@@ -240,6 +243,9 @@ def _carry_out(
     With `failures` a failing item raises its `KMIPError` instead of becoming a response.
     """
     changing = any(item.operation in HANDLERS and HANDLERS[item.operation].changes for item in items)
+    assert run.identity is not None
+    # What is tried, to wait for approval if it works, leaves a request behind.
+    changing = changing or any(approvals.applies(run.identity, item.operation) for item in items)
     if not changing:
         audit.writer.check()
         try:
@@ -319,6 +325,77 @@ def _sealing_failed(exc: SealingError) -> KMIPError:
     return KMIPError(ResultReason.GENERAL_FAILURE, AWAY if isinstance(exc, sealing.Unavailable) else FAULT)
 
 
+# Approvals.
+
+
+Answer = Struct | ResponseBatchItem
+
+
+def _handled(run: _Run, handler: Handler, call: Call, payload: Struct, *, savepoint: bool) -> Answer:
+    """What a handler answers, or the item that says that people have to approve this first."""
+    if call.approved is None and approvals.applies(call.identity, call.operation):
+        return _tried(run, handler, call, payload)
+    with transaction.atomic() if savepoint else nullcontext():
+        result = handler.handle(call, payload)
+        if call.waiting:
+            raise KMIPError(
+                ResultReason.PERMISSION_DENIED, "this uses an object in a way that people have to approve by itself"
+            )
+    return result
+
+
+def _tried(run: _Run, handler: Handler, call: Call, payload: Struct) -> Answer:
+    """Try an operation, and take it back where one of its objects is under a rule: what would fail fails at once."""
+    batch, before = call.batch, call.batch.copy()
+    resolved = _resolved(call, payload)
+    try:
+        with transaction.atomic():
+            result = handler.handle(call, payload)
+            if call.waiting:
+                raise approvals.Waits
+    except approvals.Waits:
+        batch.restore(before)
+        return _waiting(run, call, resolved)
+    return result
+
+
+def _resolved(call: Call, payload: Struct) -> Struct:
+    """The payload with the identifier that it names by the ID Placeholder or by earlier items, if it does."""
+    named = getattr(payload, "unique_identifier", None)
+    if isinstance(named, str | list):
+        return payload
+    values = {one.name: getattr(payload, one.name) for one in payload._fields}
+    return type(payload)(**{**values, "unique_identifier": call.resolve(named)})
+
+
+def _waiting(run: _Run, call: Call, payload: Struct) -> ResponseBatchItem:
+    """Keep an operation until people have approved it; the answer for now."""
+    indicator = run.header.asynchronous_indicator if run.header is not None else None
+    if indicator is False or indicator is AsynchronousIndicator.PROHIBITED:
+        raise KMIPError(
+            ResultReason.PERMISSION_DENIED, "people have to approve this, and the request prohibits a later answer"
+        )
+    rule = max(call.waiting.values(), key=lambda one: one.needed)
+    asked = RequestBatchItem(operation=call.operation, request_payload=dump(payload, Tag.REQUEST_PAYLOAD, run.version))
+    correlation = approvals.submit(
+        run.peer,
+        call.identity,
+        rule,
+        call.operation,
+        run.version,
+        ttlv.encode(dump(asked, Tag.BATCH_ITEM, run.version)),
+        uids=list(call.waiting),
+        dialect=run.dialect,
+    )
+    waits = approvals.pending(correlation, rule)
+    return ResponseBatchItem(
+        operation=call.operation,
+        result_status=waits.status,
+        result_message=waits.message,
+        asynchronous_correlation_value=correlation,
+    )
+
+
 # Asynchronous processing (2.1, 9.1 and 9.2).
 
 
@@ -380,6 +457,7 @@ def _resume(work: deferred.Work) -> Callable[[], deferred.Results]:
     version, context = work.version, work.context
     run = _Run(Peer(context["transport"], context["address"]), version, None, time.time_ns())
     run.dialect = context["dialect"]
+    run.approved = frozenset(context["approved"]) if "approved" in context else None
     items = [RequestBatchItem.load(ttlv.decode(one)) for one in work.items]
     run.header = RequestHeader(
         protocol_version=protocol_version(version),
@@ -458,6 +536,7 @@ def _items(
             _check_extensions(item)
             assert run.identity is not None
             call = Call(item.operation, run.identity, run.peer, run.version, began // 1_000_000_000, batch, run.dialect)
+            call.approved = run.approved
             payload = payloads[position] if payloads is not None else _payload(handler, item)
             policy.check(run.identity, item.operation, payload)
             tickets.permit(run.identity, item.operation, payload)
@@ -465,13 +544,9 @@ def _items(
                 call.prepared = run.prepared[position]
                 if isinstance(call.prepared, KMIPError):
                     raise call.prepared
-            if savepoints and handler.changes:
-                with transaction.atomic():
-                    result = handler.handle(call, payload)
-            else:
-                result = handler.handle(call, payload)
+            result = _handled(run, handler, call, payload, savepoint=savepoints and handler.changes)
             if isinstance(result, ResponseBatchItem):
-                # Poll answers as the operation that it asks about would have (2.1, 6.1.38).
+                # Poll answers as the operation that it asks about would have (2.1, 6.1.38); or this waits for approval.
                 response = result
                 response.unique_batch_item_id = item.unique_batch_item_id
             else:
@@ -495,7 +570,8 @@ def _items(
             logger.exception("operation %s failed", item.operation)
             error = KMIPError(ResultReason.GENERAL_FAILURE, FAULT)
             reason, response = error.reason, _failure(run, item, error)
-        audit_entry(run, item.operation, reason, call, began)
+        pending = response.result_status == ResultStatus.OPERATION_PENDING
+        audit_entry(run, item.operation, reason, call, began, pending=pending)
         responses.append(response)
         if reason is not None:
             if failures:
@@ -529,7 +605,13 @@ def _check_extensions(item: RequestBatchItem) -> None:
 
 
 def audit_entry(
-    run: _Run, number: Operation | None, reason: ResultReason | None, call: Call | None = None, began: int | None = None
+    run: _Run,
+    number: Operation | None,
+    reason: ResultReason | None,
+    call: Call | None = None,
+    began: int | None = None,
+    *,
+    pending: bool = False,
 ) -> None:
     """Note how an item ended, for the record that goes with it."""
     handler = HANDLERS.get(number) if number is not None else None
@@ -540,7 +622,7 @@ def audit_entry(
         protocol=f"{major}.{minor}",
         operation=str(number) if number is not None else "",
         uid=call.touched[0] if call is not None and call.touched else "",
-        result="Success" if reason is None else "Failure",
+        result="Failure" if reason is not None else "Pending" if pending else "Success",
         reason="" if reason is None else str(reason),
         since=run.began if began is None else began,
     )

@@ -1,6 +1,6 @@
 """The job that takes away what has expired, by the database's clock; what is out of date counts no more anyway."""
 
-from keystore import clock, deferred, tickets, withholding
+from keystore import approvals, clock, deferred, tickets, withholding
 from keystore.models import ObjectLease
 
 
@@ -9,5 +9,6 @@ def run() -> None:
     now = clock.now()
     ObjectLease.objects.filter(expires__lte=now).delete()
     tickets.expire(now)
+    approvals.expire()
     deferred.expire(now)
     withholding.purge(now // clock.SECOND)

@@ -403,6 +403,8 @@ class DeferredRequest(models.Model):
     # Who carries it out.
     holder = models.CharField(max_length=64, blank=True, default="")
     attempts = models.IntegerField(default=0)
+    # It waits for the approval of people.
+    held = models.BooleanField(default=False)
     # Process asked for it: the next Poll waits.
     awaited = models.BooleanField(default=False)
     # Poll has given the result out.
@@ -683,6 +685,79 @@ class WithheldObject(models.Model):
 
     def __str__(self) -> str:
         return f"withheld {self.key}"
+
+
+class ApprovalRule(models.Model):
+    """An operation of a namespace that waits for the approval of people."""
+
+    id = models.BigAutoField(primary_key=True)
+    namespace = models.CharField(max_length=64)
+    # "destroy", as the HTTP API writes operations, or "grant".
+    operation = models.CharField(max_length=40)
+    # As KMIP spells them; none means all of them.
+    object_types = models.JSONField(default=list)
+    needed = models.IntegerField()
+    # User names.
+    people = models.JSONField(default=list)
+    # Seconds that a request waits.
+    lifetime = models.BigIntegerField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["namespace", "operation"], name="approval_rule_once")]
+
+    def __str__(self) -> str:
+        return f"{self.operation} in {self.namespace}"
+
+
+class ApprovalRequest(models.Model):
+    """A request that waits, or waited, for the approval of people. Dates are microseconds by the database's clock."""
+
+    # In hexadecimal; of an operation of KMIP the Asynchronous Correlation Value.
+    id = models.CharField(max_length=32, primary_key=True)
+    namespace = models.CharField(max_length=64)
+    requester = models.CharField(max_length=255)
+    operation = models.CharField(max_length=40)
+    # The object that it is about, if it is about one.
+    uid = models.CharField(max_length=64, blank=True)
+    detail = models.CharField(max_length=255, blank=True)
+    # Of what was asked and by whom: votes are bound to it.
+    digest = models.CharField(max_length=64)
+    needed = models.IntegerField()
+    # Who may vote.
+    people = models.JSONField()
+    created = models.BigIntegerField()
+    expires = models.BigIntegerField()
+    # "" while it waits, then "approved", "refused" or "expired".
+    outcome = models.CharField(max_length=16, blank=True, default="")
+    decided = models.BigIntegerField(null=True)
+    # Sealed: a change that is no operation of KMIP.
+    action = models.BinaryField(null=True)
+
+    class Meta:
+        indexes = [
+            models.Index(fields=["namespace", "outcome", "created"], name="approval_namespace"),
+            models.Index(fields=["outcome", "expires"], name="approval_expires"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.operation} of {self.requester}"
+
+
+class ApprovalVote(models.Model):
+    """What one person said of a request."""
+
+    id = models.BigAutoField(primary_key=True)
+    request = models.ForeignKey(ApprovalRequest, on_delete=models.CASCADE, related_name="votes")
+    voter = models.CharField(max_length=255)
+    approves = models.BooleanField()
+    digest = models.CharField(max_length=64)
+    time = models.BigIntegerField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["request", "voter"], name="approval_vote_once")]
+
+    def __str__(self) -> str:
+        return f"{self.voter} on {self.request_id}"
 
 
 class RootKey(models.Model):

@@ -17,8 +17,8 @@ from typing import Any, Final, NamedTuple
 from django.db import models, transaction
 from django.db.models.functions import Substr
 
-from keystore import deferred, sealing, store
-from keystore.models import DeferredRequest, ManagedObject, RootKey, SealingKey, WithheldObject
+from keystore import approvals, deferred, sealing, store
+from keystore.models import ApprovalRequest, DeferredRequest, ManagedObject, RootKey, SealingKey, WithheldObject
 from keystore.sealing import SealingError
 
 #: Rows whose heads are looked at together, and rows that are sealed anew in one transaction.
@@ -45,6 +45,7 @@ TABLES: Final = (
     Table(WithheldObject, "content", bound=store.withheld_label, version=None),
     Table(DeferredRequest, "request", bound=partial(deferred.label, "request"), version=None),
     Table(DeferredRequest, "response", bound=partial(deferred.label, "response"), version=None),
+    Table(ApprovalRequest, "action", bound=approvals.label, version=None),
 )
 
 

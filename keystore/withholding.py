@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 from django.db import DatabaseError, transaction
 
-from keystore import audit, authn, conf, sealing, states, store, tokenkeys
+from keystore import audit, authn, clock, conf, sealing, states, store, tokenkeys
 from keystore.authn import Identity, Peer
 from keystore.models import WithheldObject
 from keystore.sealing import SealingError
@@ -24,7 +24,7 @@ from kmip.errors import KMIPError
 log = logging.getLogger(__name__)
 
 
-def withhold(managed: Managed, before: Attributes, by: Identity, now: int) -> None:
+def withhold(managed: Managed, before: Attributes, by: Identity) -> None:
     """Keep an object with its attributes before it was destroyed aside, if the configuration says so.
 
     What a token holds is destroyed there once nobody can restore it: at once, without a delay, but after the commit.
@@ -35,7 +35,9 @@ def withhold(managed: Managed, before: Attributes, by: Identity, now: int) -> No
     in_token = tokenkeys.is_reference(material)
     if delay <= 0 and not in_token:
         return
-    transaction.on_commit(lambda: _purge_now(now))
+    transaction.on_commit(_purge_now)
+    # By the database's clock: a node whose own is wrong forgets nothing too soon.
+    destroyed = clock.now() // clock.SECOND
     content = orjson.dumps(
         {
             "attributes": before.pack(),
@@ -50,24 +52,24 @@ def withhold(managed: Managed, before: Attributes, by: Identity, now: int) -> No
         owner=managed.owner,
         object_type=managed.object_type,
         destroyed_by=by.username,
-        destroyed=now,
-        purge=now + delay,
+        destroyed=destroyed,
+        purge=destroyed + delay,
         content=sealing.sealer().seal(content, store.withheld_label(managed.key), 1, purpose=purpose),
         in_token=in_token,
     )
 
 
-def _purge_now(now: int) -> None:
+def _purge_now() -> None:
     """Purge after a change that is acknowledged whatever becomes of this: what is left is purged later."""
     try:
-        purge(now)
+        purge()
     except (DatabaseError, SealingError) as exc:
         log.error("what can no longer be restored is not purged yet: %s", exc)
 
 
 def withheld(namespace: str, now: int | None = None) -> list[WithheldObject]:
     """What can be restored in a namespace, the last destroyed first; without what is sealed."""
-    now = int(time.time()) if now is None else now
+    now = clock.now() // clock.SECOND if now is None else now
     rows = WithheldObject.objects.filter(namespace=namespace, purge__gt=now).defer("content")
     return list(rows.order_by("-destroyed"))
 
@@ -77,35 +79,32 @@ def restore(namespace: str, uid: str, peer: Peer) -> None:
 
     Only administrators of the namespace may, and whoever runs commands on this machine.
     """
-    since, now = time.time_ns(), int(time.time())
     identity = authn.identify(peer)
-    if identity.method != "local" and not (identity.administers and identity.namespace == namespace):
-        raise KMIPError(ResultReason.PERMISSION_DENIED, "only an administrator of the namespace may restore objects")
-    key = store.key_of(namespace, uid)
-    with transaction.atomic():
-        row = WithheldObject.objects.select_for_update().filter(key=key, purge__gt=now).first()
-        if row is None:
-            raise KMIPError(ResultReason.OBJECT_NOT_FOUND, "there is no destroyed object with this Unique Identifier")
-        content = _content(row)
-        attributes = Attributes.unpack(content["attributes"])
-        states.settle(attributes, now)
-        attributes.last_change_date = now
-        managed = store.at(key, now)
-        if managed is None:
-            managed = Managed(uid, namespace, row.owner, attributes)
-        else:
-            managed.attributes.clear()
-            managed.attributes.update(attributes)
-        managed.material = _material(content)
-        store.save(managed)
-        row.delete()
-        audit.write(
-            [
-                audit.entry(
-                    identity, peer, protocol="", operation="Restore", uid=uid, result="Success", reason="", since=since
-                )
-            ]
-        )
+    with audit.recorded(identity, peer, "Restore", uid=uid):
+        if identity.method != "local" and not (identity.administers and identity.namespace == namespace):
+            raise KMIPError(ResultReason.PERMISSION_DENIED, "only an administrator of the namespace restores objects")
+        _restore(namespace, uid)
+
+
+def _restore(namespace: str, uid: str) -> None:
+    key, now = store.key_of(namespace, uid), int(time.time())
+    kept = WithheldObject.objects.filter(key=key, purge__gt=clock.now() // clock.SECOND)
+    row = kept.select_for_update().first()
+    if row is None:
+        raise KMIPError(ResultReason.OBJECT_NOT_FOUND, "there is no destroyed object with this Unique Identifier")
+    content = _content(row)
+    attributes = Attributes.unpack(content["attributes"])
+    states.settle(attributes, now)
+    attributes.last_change_date = now
+    managed = store.at(key, now)
+    if managed is None:
+        managed = Managed(uid, namespace, row.owner, attributes)
+    else:
+        managed.attributes.clear()
+        managed.attributes.update(attributes)
+    managed.material = _material(content)
+    store.save(managed)
+    row.delete()
 
 
 def purge(now: int | None = None) -> int:
@@ -113,7 +112,7 @@ def purge(now: int | None = None) -> int:
 
     Raises `TokenError` where keys stay for now because their token is away.
     """
-    now = int(time.time()) if now is None else now
+    now = clock.now() // clock.SECOND if now is None else now
     due = WithheldObject.objects.filter(purge__lte=now)
     count = due.filter(in_token=False).delete()[0]
     for row in due.filter(in_token=True).iterator():

@@ -2,10 +2,13 @@
 
 python survival.py fill 20     prints a line of JSON: identifier -> SHA-256 of the key it was registered with
 python survival.py check       reads such a line; every object must be had in a legal state, with its own material
+python survival.py canaries    registers an object of each type, uses it, fails in many ways, makes a backup and dies;
+                               prints the materials in hexadecimal
 python survival.py kill backup 50
                                kills one of `SCENES` at so many random points; after each everything must be whole
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -15,6 +18,7 @@ import signal
 import sys
 import time
 import traceback
+import unittest.mock
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -29,14 +33,27 @@ django.setup()
 from django.core.management import call_command  # noqa: E402
 from django.db import connections  # noqa: E402
 
-from keystore import audit, backup, chain, conf, engine, resealing, sealing, store  # noqa: E402
+from keystore import audit, backup, chain, conf, deferred, engine, resealing, sealing, store  # noqa: E402
 from keystore.authn import Peer  # noqa: E402
 from keystore.models import ManagedObject  # noqa: E402
+from kmip import ttlv  # noqa: E402
 from kmip.attributes import Attributes  # noqa: E402
-from kmip.enums import CryptographicAlgorithm, KeyFormatType, ObjectType, Operation, State  # noqa: E402
-from kmip.objects import KeyBlock, KeyValue, SymmetricKey  # noqa: E402
-from kmip.payloads import GetAttributesRequest, GetRequest, RegisterRequest  # noqa: E402
+from kmip.enums import (  # noqa: E402
+    AsynchronousIndicator,
+    CryptographicAlgorithm,
+    KeyFormatType,
+    ObjectType,
+    Operation,
+    State,
+)
+from kmip.errors import KMIPError  # noqa: E402
+from kmip.messages import RequestBatchItem, RequestHeader, RequestMessage, protocol_version  # noqa: E402
+from kmip.objects import FIELDS, KeyBlock, KeyValue, SymmetricKey  # noqa: E402
+from kmip.payloads import DestroyRequest, GetAttributesRequest, GetRequest, RegisterRequest  # noqa: E402
+from kmip.schema import dump  # noqa: E402
 from kmip.structures import Name  # noqa: E402
+from kmip.tags import Tag  # noqa: E402
+from kmip.versions import V2_1  # noqa: E402
 
 PEER = Peer("cli", user="survivor")
 
@@ -86,6 +103,56 @@ def whole(made: dict[str, str]) -> None:
     chain.checkpoint()
     verified, problems = chain.verify()
     assert verified and not problems, problems
+
+
+def canaries() -> None:
+    """Leave traces of keys wherever a server leaves any."""
+    from tests.keystore.test_at_rest import MAKERS
+
+    made: dict[str, bytes] = {}
+    for object_type, make in MAKERS.items():
+        material = os.urandom(32)
+        request = RegisterRequest(object_type=object_type, attributes=Attributes())
+        setattr(request, FIELDS[object_type], make(material))
+        uid = engine.execute(Operation.REGISTER, request, PEER).unique_identifier
+        made[uid] = material
+        engine.execute(Operation.GET, GetRequest(unique_identifier=uid), PEER)
+        if object_type == ObjectType.SYMMETRIC_KEY:
+            gone = engine.execute(Operation.REGISTER, request, PEER).unique_identifier
+            engine.execute(Operation.DESTROY, DestroyRequest(unique_identifier=gone), PEER)
+        for wrong in (KeyFormatType.PKCS_1, KeyFormatType.TRANSPARENT_DSA_PRIVATE_KEY):
+            with contextlib.suppress(KMIPError):
+                wanted = GetRequest(unique_identifier=uid, key_format_type=wrong)
+                engine.execute(Operation.GET, wanted, PEER)
+        with contextlib.suppress(KMIPError):
+            request.attributes.cryptographic_length = 7
+            engine.execute(Operation.REGISTER, request, PEER)
+        request.attributes.cryptographic_length = None
+        with contextlib.suppress(KMIPError), unittest.mock.patch.object(store, "save", side_effect=RuntimeError):
+            engine.execute(Operation.REGISTER, request, PEER)  # Its traceback is logged.
+        encoded = ttlv.encode(dump(request, Tag.REQUEST_PAYLOAD, V2_1))
+        engine.handle(encoded, PEER)
+        engine.handle(encoded[:-1], PEER)
+        # As if it were answered later: request and response are kept.
+        item = RequestBatchItem(
+            operation=Operation.GET,
+            request_payload=dump(GetRequest(unique_identifier=uid), Tag.REQUEST_PAYLOAD, V2_1),
+        )
+        later = RequestMessage(
+            request_header=RequestHeader(
+                protocol_version=protocol_version(V2_1),
+                asynchronous_indicator=AsynchronousIndicator.MANDATORY,
+                batch_count=1,
+            ),
+            batch_item=[item],
+        )
+        engine.handle(ttlv.encode(dump(later, Tag.REQUEST_MESSAGE, V2_1)), PEER)
+        message = deferred.claim("survivor")
+        assert message is not None and deferred.carry_out(message, "survivor")
+    backup.write(FILE)
+    audit.writer.flush()
+    print(json.dumps({uid: material.hex() for uid, material in made.items()}), flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)  # The write-ahead log stays.
 
 
 # Killing.
@@ -259,5 +326,6 @@ if __name__ == "__main__":
     {
         "fill": lambda: fill(int(arguments[0])),
         "check": check,
+        "canaries": canaries,
         "kill": lambda: kill(arguments[0], int(arguments[1])),
     }[sys.argv[1]]()

@@ -12,7 +12,7 @@ from functools import cache
 from django.conf import settings
 from django.utils.module_loading import import_string
 
-from keystore.authn.identities import BELIEVED, Authenticator, Identity, Peer, forget, looked_up, refused
+from keystore.authn.identities import BELIEVED, Approval, Authenticator, Identity, Peer, forget, looked_up, refused
 from kmip.messages import Authentication
 
 
@@ -38,4 +38,4 @@ def identify(peer: Peer, authentication: Authentication | None = None) -> Identi
     raise refused("no client certificate, token or credential was accepted")
 
 
-__all__ = ["BELIEVED", "Authenticator", "Identity", "Peer", "forget", "identify", "looked_up", "refused"]
+__all__ = ["BELIEVED", "Approval", "Authenticator", "Identity", "Peer", "forget", "identify", "looked_up", "refused"]

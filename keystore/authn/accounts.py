@@ -11,8 +11,8 @@ from django.contrib.auth import get_user_model
 from django.db import IntegrityError, transaction
 
 from keystore import conf, roles
-from keystore.authn.identities import BELIEVED, Identity, refused
-from keystore.models import Account, Namespace, Role, RoleAssignment
+from keystore.authn.identities import BELIEVED, Approval, Identity, refused
+from keystore.models import Account, ApprovalRule, Namespace, Role, RoleAssignment
 from keystore.roles import Allowance
 from kmip.enums import ResultReason
 from kmip.errors import KMIPError
@@ -140,6 +140,22 @@ def identity(
         scope,
         manages,
         time.monotonic() + BELIEVED,
+        _approvals(account.namespace_id),
+    )
+
+
+def _approvals(namespace_name: str) -> tuple[Approval, ...]:
+    """What waits for approval in a namespace."""
+    rows = ApprovalRule.objects.filter(namespace=namespace_name)
+    return tuple(
+        Approval(
+            row.operation,
+            frozenset(int(roles.type_named(name)) for name in row.object_types),
+            row.needed,
+            tuple(row.people),
+            row.lifetime,
+        )
+        for row in rows
     )
 
 

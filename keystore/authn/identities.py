@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from keystore import roles
 from keystore.roles import Allowance
@@ -33,6 +33,18 @@ class Peer:
     serves: int | None = None
 
 
+class Approval(NamedTuple):
+    """A rule of a namespace: an operation that waits until so many of these people have approved it (`approvals`)."""
+
+    operation: str
+    #: Empty: every type.
+    object_types: frozenset[int]
+    needed: int
+    people: tuple[str, ...]
+    #: Seconds that a request waits.
+    lifetime: int
+
+
 @dataclass(frozen=True, slots=True)
 class Identity:
     """A user of this server, how it was recognised, and what its groups and roles are."""
@@ -49,6 +61,8 @@ class Identity:
     manages: bool = True
     #: Until when it is believed, by `time.monotonic`.
     until: float = field(default=math.inf, compare=False, repr=False)
+    #: The rules of its namespace that its operations are under.
+    approvals: tuple[Approval, ...] = field(default=(), compare=False, repr=False)
     #: As grants name the identity.
     principals: tuple[str, ...] = field(init=False)
     #: Operations that some role allows, and those that it allows on every object of the namespace.

@@ -1,8 +1,10 @@
 """What the commands that need the root key have in common."""
 
 import sys
+from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
+from django.db import DatabaseError
 
 from keystore import checks, conf, sealing, shares
 from keystore.conf import ConfigError
@@ -14,6 +16,13 @@ class RootKeyCommand(BaseCommand):
     """A command that opens sealing keys; where the root key is in shares, it asks for them."""
 
     requires_system_checks = []
+
+    def execute(self, *args: Any, **options: Any) -> str | None:
+        """Run, and say in one line what a database that is full, read-only or away has refused."""
+        try:
+            return super().execute(*args, **options)
+        except DatabaseError as exc:
+            raise CommandError(f"the database cannot be used: {exc}") from exc
 
     def open(self) -> sealing.Sealer:
         """The sealer, with a root key that fits the database."""

@@ -3,7 +3,7 @@
 import time
 from typing import Final
 
-from keystore import deferred, store
+from keystore import approvals, deferred, store
 from keystore.call import Call, operation
 from keystore.models import DeferredRequest
 from kmip import ttlv
@@ -40,6 +40,8 @@ def _found(call: Call, correlation: bytes) -> DeferredRequest:
 def poll(call: Call, request: PollRequest) -> ResponseBatchItem:
     """Answer as the operation that was deferred would have, once it has completed (KMIP 2.1, 6.1.38)."""
     row = _found(call, request.asynchronous_correlation_value)
+    if row.held and approvals.ended(row.id):
+        row = _found(call, request.asynchronous_correlation_value)
     while row.awaited and row.stage != ProcessingStage.COMPLETED:
         # Whoever carried it out may be gone; this process can do it as well.
         deferred.hurry(row)
@@ -81,6 +83,8 @@ def cancel(call: Call, request: CancelRequest) -> CancelResponse:
 def process(call: Call, request: ProcessRequest) -> ProcessResponse:
     """Make a deferred request synchronous: it is carried out now, and Poll will not find it pending (2.1, 6.1.39)."""
     row = _found(call, request.asynchronous_correlation_value)
+    if row.held:
+        raise KMIPError(ResultReason.PERMISSION_DENIED, "the request waits for the approval of people")
     if row.awaited or row.stage == ProcessingStage.COMPLETED:
         raise KMIPError(ResultReason.DUPLICATE_PROCESS_REQUEST, "the request has been processed already")
     deferred.hurry(row)

@@ -126,6 +126,6 @@ def _destroy(call: Call, managed: Managed) -> None:
     if managed.state == State.ACTIVE and unrevoked:
         states.move(managed, Event.DEACTIVATE, at=call.now)
     states.move(managed, Event.DESTROY, at=call.now)
-    withholding.withhold(managed, before, call.identity, call.now)
+    withholding.withhold(managed, before, call.identity)
     managed.material = None
     _save(call, managed)

@@ -1,6 +1,12 @@
-"""Key material at rest: nothing of it is in the database file, whatever the type of the object."""
+"""Key material at rest: nothing of it is in any file, whatever the type of the object."""
 
+import base64
+import json
 import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from django.db import connection
@@ -34,8 +40,10 @@ from kmip.objects import (
     SymmetricKey,
 )
 from kmip.payloads import GetRequest, RegisterRequest
+from tests.processes import environment, manage
 
 ALICE = Peer("cli", user="alice")
+PROGRAM = Path(__file__).resolve().parent.parent / "survival.py"
 
 
 def block(material, algorithm=CryptographicAlgorithm.AES):
@@ -110,3 +118,35 @@ def test_the_database_does_not_hold_the_material_of_an_object(object_type, tmp_p
     )
     assert value == canary
     sealing.reset()
+
+
+def spellings(material: bytes) -> list[bytes]:
+    """What key material may look like in a file: its bytes, hexadecimal, Base64 at each offset, Python's own."""
+    found = [material, material.hex().encode(), material.hex().upper().encode(), repr(material).encode()[2:-1]]
+    for offset in range(3):
+        encoded = base64.b64encode(bytes(offset) + material)
+        found.append(encoded[4 if offset else 0 : len(encoded) // 4 * 4 - 4])
+    return found
+
+
+def test_no_file_holds_key_material(tmp_path):
+    """Neither the database, its write-ahead log, backups, logs at the lowest level nor temporary files, after use,
+    failures, asynchronous answers, a destruction that can be undone, and kill -9."""
+    (tmp_path / "temporary").mkdir()
+    settings = {"TMPDIR": str(tmp_path / "temporary"), "KMS_LOGGING_LEVEL": "DEBUG", "KMS_DESTROY_DELAY": "3600"}
+    assert manage(tmp_path, "migrate", "-v0", **settings).returncode == 0
+    done = subprocess.run(
+        [sys.executable, str(PROGRAM), "canaries"],
+        cwd=tmp_path, env=environment(tmp_path, settings), capture_output=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+    made = {uid: bytes.fromhex(text) for uid, text in json.loads(done.stdout).items()}
+    assert len(made) == len(MAKERS)
+    files = {path.name: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    files["log"] = done.stderr
+    assert files["kms.sqlite3-wal"] and files["all.kms"] and b"Traceback" in files["log"]
+    everything = files["kms.sqlite3"] + files["kms.sqlite3-wal"]
+    for uid, material in made.items():
+        assert uid.encode() in everything
+        for name, content in files.items():
+            assert not any(one in content for one in spellings(material)), f"material of {uid} in {name}"

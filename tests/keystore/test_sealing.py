@@ -5,7 +5,7 @@ import os
 import threading
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 
 from keystore import conf, engine, resealing, sealing, shares, store
 from keystore.authn import Peer
@@ -176,9 +176,10 @@ def test_rows_that_change_during_a_rotation_keep_their_change(root, monkeypatch)
     """A row that was written between reading and sealing anew is left to the next sweep."""
     uid = create()
     stale = list(ManagedObject.objects.filter(uid=uid).values_list("pk", "material", "version"))
-    managed = store.at(uid, 0)
-    managed.attributes.last_change_date += 1
-    store.save(managed)
+    with transaction.atomic():
+        managed = store.at(uid, 0)
+        managed.attributes.last_change_date += 1
+        store.save(managed)
 
     class Stale:
         def values_list(self, *_):

@@ -7,6 +7,7 @@ import threading
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from django.db import connection, transaction
 
 from keystore import engine, opened, resealing, sealing, store, token, tokenkeys, withholding
 from keystore.authn import Peer
@@ -79,6 +80,14 @@ def held(uid: str) -> list[object]:
     return in_token(bytes.fromhex(found.id))
 
 
+def row_of(uid: str) -> store.Managed:
+    """An object as the store has it."""
+    with transaction.atomic():
+        managed = store.at(uid, 0)
+    assert managed is not None
+    return managed
+
+
 def in_token(number: bytes) -> list[object]:
     attribute = token.binding().Attribute
     return tokenkeys._token().use(lambda session: list(session.get_objects({attribute.ID: number})))
@@ -138,7 +147,7 @@ def test_the_token_s_ciphertext_is_everybody_s():
     tokenkeys._token().use(lambda session: session.create_object(values).id)
     key, _ = tokenkeys.opened(tokenkeys.Reference("one", number.hex(), "AES", 256).pack())
     here, there = register(material), create(protection_level=HIGH)
-    row = store.at(there, 0)
+    row = row_of(there)
     row.material = tokenkeys.Reference("one", number.hex(), "AES", 256).pack()
     store.save(row)
     done = encrypted(there, b"data", authenticated_encryption_additional_data=b"more")
@@ -197,7 +206,7 @@ def test_an_rsa_key_signs_and_decrypts_in_the_token():
     for name, given in RSA.items():
         assert signed(private, public, given), name
     given = parameters(padding_method=P.PKCS1_V1_5)
-    key = opened.public_key_of(store.at(public, 0))
+    key = opened.public_key_of(row_of(public))
     assert isinstance(key, rsa.RSAPublicKey)
     request = DecryptRequest(
         unique_identifier=private, cryptographic_parameters=given, data=key.encrypt(b"secret", padding.PKCS1v15())
@@ -215,7 +224,7 @@ def test_an_elliptic_curve_key_signs_and_agrees_in_the_token(curve):
     private, public = pair(A.EC, curve=curve, protection_level=HIGH)
     assert signed(private, public)
     assert signed(private, public, parameters(hashing_algorithm=H.SHA_512))
-    mine = opened.private_key_of(store.at(private, 0))
+    mine = opened.private_key_of(row_of(private))
     theirs = ec.generate_private_key(mine.curve)
     assert mine.exchange(ec.ECDH(), theirs.public_key()) == theirs.exchange(ec.ECDH(), mine.public_key())
 
@@ -240,7 +249,7 @@ def test_material_never_leaves_the_token():
         ):
             error = refused(do, number, request)
             assert error.reason in (ResultReason.SENSITIVE, ResultReason.NOT_EXTRACTABLE)
-        managed = store.at(one, 0)
+        managed = row_of(one)
         managed.attributes.sensitive, managed.attributes.extractable = False, True
         store.save(managed)
         assert refused(do, Operation.GET, GetRequest(unique_identifier=one)).reason is ResultReason.NOT_EXTRACTABLE
@@ -253,7 +262,7 @@ def test_material_never_leaves_the_token():
     )
     assert refused(do, Operation.DERIVE_KEY, request).reason is ResultReason.NOT_EXTRACTABLE
     with pytest.raises(KMIPError):
-        opened.private_key_of(store.at(private, 0)).private_bytes(None, None, None)
+        opened.private_key_of(row_of(private)).private_bytes(None, None, None)
 
 
 def in_dialect(uid: str) -> str:
@@ -388,8 +397,6 @@ def test_a_token_that_is_pulled_out_under_load(away):
     stop, failures, counts = threading.Event(), [], {"right": 0, "away": 0}
 
     def work() -> None:
-        from django.db import connection
-
         while not stop.is_set():
             try:
                 assert decrypted(uid, done) == b"data"
@@ -433,7 +440,7 @@ def test_a_reference_is_nothing_that_a_client_can_make():
 def test_the_keys_of_another_token_are_not_looked_for_here(root):
     """The settings name one token."""
     uid = create(protection_level=HIGH)
-    managed = store.at(uid, 0)
+    managed = row_of(uid)
     managed.material = tokenkeys.Reference("two", "00" * 16, "AES", 256).pack()
     store.save(managed)
     assert refused(encrypted, uid, b"data").message == engine.AWAY

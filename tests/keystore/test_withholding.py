@@ -5,7 +5,7 @@ import time
 import pytest
 from django.contrib.auth import get_user_model
 
-from keystore import audit, authn, engine, resealing, sealing, store, withholding
+from keystore import audit, authn, clock, engine, resealing, sealing, store, withholding
 from keystore.authn import Peer, accounts
 from keystore.models import ManagedObject, RoleAssignment, WithheldObject
 from kmip.attributes import Attributes
@@ -124,10 +124,10 @@ def test_after_its_time_an_object_is_gone_for_good(delayed, monkeypatch):
     run(Operation.DESTROY, DestroyRequest, uid)
     row = WithheldObject.objects.get()
     assert row.purge - row.destroyed == 86400
-    later = time.time() + 86401
+    later = (int(time.time()) + 86401) * clock.SECOND
     assert withholding.purge() == 0
     with monkeypatch.context() as patch:
-        patch.setattr(withholding.time, "time", lambda: later)
+        patch.setattr(clock, "now", lambda: later)
         assert withholding.withheld("default") == []
         assert refusal(withholding.restore, "default", uid, LOCAL) is ResultReason.OBJECT_NOT_FOUND
         assert withholding.purge() == 1

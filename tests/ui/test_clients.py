@@ -92,7 +92,8 @@ def test_the_files_are_for_who_made_them(root, person, authority, monkeypatch):
     assert root.post("/ui/clients/bundle/", {"name": "another", "held": sealed}).status_code == 302
     assert root.post("/ui/clients/bundle/", {"name": "vcenter", "held": "nonsense"}).status_code == 302
     assert root.post("/ui/clients/bundle/", {"name": "vcenter", "held": sealed}).status_code == 200
-    monkeypatch.setattr(held.time, "time", lambda: NOW + held.LIFETIME + 60)
+    later = held.time.time() + held.LIFETIME + 60
+    monkeypatch.setattr(held.time, "time", lambda: later)
     assert root.post("/ui/clients/bundle/", {"name": "vcenter", "held": sealed}).status_code == 302
 
 
