@@ -16,7 +16,7 @@ from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 
 from keystore import audit, roles
-from keystore.authn import Identity, Peer, accounts, certificates, credentials, forget, lockout, tokens
+from keystore.authn import Identity, Peer, accounts, certificates, credentials, forget, lockout, tokens, totp
 from keystore.models import (
     Account,
     ApiToken,
@@ -152,6 +152,38 @@ def link_person(peer: Peer, identity: Identity, username: str, person: str) -> N
             raise KMIPError(ResultReason.ITEM_NOT_FOUND, f"there is no user {person} of the console")
         Account.objects.filter(user=found).exclude(pk=account.pk).update(user=None)
         accounts.link(account, found)
+
+
+# The second factor of people.
+
+
+def set_second_factor(peer: Peer, identity: Identity, secret: str, code: str) -> None:
+    """Ask whoever asks for codes from now on, made with a secret whose possession a code proves. Raises `KMIPError`."""
+    with audit.recorded(identity, peer, "Set Second Factor"):
+        account = _account(identity.namespace, identity.username)
+        step = totp.step_of(secret, code)
+        if totp.has(account) or not step:
+            raise KMIPError(ResultReason.INVALID_FIELD, "The code is wrong.")
+        totp.put(account, secret, step=step)
+
+
+def remove_second_factor(peer: Peer, identity: Identity, code: str) -> None:
+    """Ask whoever asks for no more codes; a last one proves that it is them. Raises `KMIPError`."""
+    account = _account(identity.namespace, identity.username)
+    name = account.user.username if account.user is not None else account.username
+    right = totp.has(account) and not lockout.is_locked(name, peer.address) and totp.accept(account, code)
+    if not right:
+        lockout.failed(name, peer.address)
+    with audit.recorded(identity, peer, "Remove Second Factor"):
+        if not right:
+            raise KMIPError(ResultReason.INVALID_FIELD, "The code is wrong.")
+        totp.put(account, None)
+
+
+def reset_second_factor(peer: Peer, identity: Identity, username: str) -> None:
+    """Take the second factor from a user who has lost it."""
+    with change(peer, identity, "Reset Second Factor", username):
+        totp.put(_account(identity.namespace, username), None)
 
 
 # Certificates.

@@ -69,7 +69,16 @@ def tls_files(config: Config) -> None:
 def is_open(config: Config) -> bool:
     """Whether no way to authenticate is configured, so that HTTP on a loopback address is the default user's."""
     auth = config.auth
-    return config.tls.clients_ca_cert_file is None and not auth.jwt_auth_provider and not auth.http_basic
+    return not conf.has_tls(config) and not auth.jwt_auth_provider and not auth.http_basic and not auth.oidc_issuer
+
+
+def warn(config: Config) -> None:
+    """Say in the log what is unsafe but for a machine of one's own."""
+    if is_open(config):
+        log.warning(
+            "nobody authenticates: whoever reaches HTTP on this machine is %s, an administrator; configure TLS",
+            config.auth.default_username,
+        )
 
 
 def http_settings(config: Config) -> None:
@@ -114,13 +123,21 @@ def auth_settings(config: Config) -> None:
             problem = f"{text} does not describe a provider"
             remedy = "write issuer|JWKS URL or file|audience"
             raise config.error("auth.jwt_auth_provider", problem, remedy) from exc
-        if provider.source.startswith("http://") and not is_loopback(urlsplit(provider.source).hostname or ""):
+        if in_the_clear(provider.source):
             problem = f"{provider.source} would fetch keys without TLS"
             raise config.error("auth.jwt_auth_provider", problem, "give an https URL, or a file")
     given = {name for name in ("oidc_issuer", "oidc_client_id", "oidc_client_secret") if getattr(auth, name)}
     if given and given != {"oidc_issuer", "oidc_client_id", "oidc_client_secret"}:
         missing = sorted({"oidc_issuer", "oidc_client_id", "oidc_client_secret"} - given)[0]
         raise config.error(f"auth.{missing}", "is missing for the console's OpenID login", "give all three")
+    issuer = auth.oidc_issuer or "https://"
+    if not issuer.startswith(("https://", "http://")) or in_the_clear(issuer):
+        raise config.error("auth.oidc_issuer", f"{issuer} is no https URL", "give the provider's https URL")
+
+
+def in_the_clear(url: str) -> bool:
+    """Whether a URL leads over a network without TLS."""
+    return url.startswith("http://") and not is_loopback(urlsplit(url).hostname or "")
 
 
 def socket_settings(config: Config) -> None:

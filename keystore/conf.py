@@ -209,6 +209,10 @@ class Auth:
     jwks_lifetime: float = setting(300.0, "Seconds for which a provider's keys are believed.", minimum=1)
     login_failures: int = setting(5, "Failed logins of a user, in a row, that lock it out.", minimum=1)
     login_lockout: float = setting(900.0, "Seconds that a user or address is locked out.", minimum=1)
+    session_lifetime: float = setting(28_800.0, "Seconds until people must log in to the console again.", minimum=60)
+    second_factor: Literal["optional", "required"] = setting(
+        "optional", "Whether people who log in with a password need a second factor, or may set one up."
+    )
     oidc_issuer: str | None = setting(None, "OpenID provider of the console, by its issuer URL.")
     oidc_client_id: str | None = setting(None, "The console's client id at its OpenID provider.")
     oidc_client_secret: str | None = setting(None, "The console's client secret at its OpenID provider.", secret=True)

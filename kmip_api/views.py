@@ -13,7 +13,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from keystore import conf, engine, jobs, nodes, sealing, version
+from keystore import checks, conf, engine, jobs, nodes, sealing, version
 from keystore.authn import Peer
 from keystore.proxies import client_address
 from kmip import messages
@@ -151,6 +151,8 @@ class Health(APIView):
             "dependencies": dependencies,
             "jobs": _jobs() if dependencies["database"]["status"] == "UP" else None,
         }
+        if checks.is_open(conf.current()):
+            body["unauthenticated"] = f"callers on this machine are {conf.current().auth.default_username}"
         return Response(body, status=200 if healthy else 503)
 
 

@@ -25,6 +25,7 @@ try:
         checks.database(current, migrate=False)
         checks.root_key(current)
         checks.recorded(current)
+        checks.warn(current)
         worker.prepare(current)
         supervisor.listen(current)
 except conf.ConfigError as error:

@@ -116,6 +116,11 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}
     for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
 ]
+# New passwords are hashed by the first; the second reads what Django made by default.
+PASSWORD_HASHERS = [
+    "django.contrib.auth.hashers.Argon2PasswordHasher",
+    "django.contrib.auth.hashers.PBKDF2PasswordHasher",
+]
 LOGIN_URL = "/ui/login/"
 LOGIN_REDIRECT_URL = "/ui/"
 
@@ -134,7 +139,11 @@ WHITENOISE_ALLOW_ALL_ORIGINS = False
 HAS_TLS = conf.has_tls(CONFIG)
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HAS_TLS
 SESSION_COOKIE_HTTPONLY = True
-SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Strict"
+CSRF_COOKIE_SAMESITE = "Strict"
+# People come back from an OpenID provider by a link of another site; nothing that changes anything answers to a link.
+SESSION_COOKIE_SAMESITE = "Lax" if CONFIG.auth.oidc_issuer else "Strict"
+SESSION_COOKIE_AGE = int(CONFIG.auth.session_lifetime)
+SESSION_EXPIRE_AT_BROWSER_CLOSE = True
 SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_REFERRER_POLICY = "same-origin"
 SECURE_HSTS_SECONDS = 31_536_000 if HAS_TLS else 0

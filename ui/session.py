@@ -11,18 +11,18 @@ from django.http import HttpRequest
 from keystore import audit, authn, conf, engine, policy, store
 from keystore.authn import Identity, Peer
 from keystore.models import AuditRecord, ManagedObject
-from keystore.proxies import client_address
 from keystore.store import Managed
 from kmip.enums import Operation
 from kmip.errors import KMIPError
 from kmip.schema import Struct
+from ui import login
 
 
 def peer_of(request: HttpRequest) -> Peer:
     """The person behind a request, as the engine sees them."""
     peer: Peer | None = getattr(request, "kms_peer", None)
     if peer is None:
-        peer = Peer("ui", client_address(request.META), user=request.user.get_username())
+        peer = login.peer_of(request)
         request.kms_peer = peer  # type: ignore[attr-defined]
     return peer
 

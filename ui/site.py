@@ -2,29 +2,37 @@
 
 from collections.abc import Callable
 from functools import wraps
+from http import HTTPStatus
 from typing import Any, NamedTuple
 
 from django.conf import settings
 from django.contrib.admin import AdminSite
-from django.contrib.auth.forms import AuthenticationForm
 from django.core.exceptions import PermissionDenied
+from django.db import transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
+from django.utils.decorators import method_decorator
 from django.utils.functional import Promise
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.translation import get_language_info, gettext
 from django.utils.translation import gettext_lazy as _
+from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST
 from django.views.i18n import set_language
 
+from keystore import checks, conf
 from keystore.models import ManagedObject
 from keystore.version import VERSION
 from kmip.enums import ResultReason
 from kmip.errors import KMIPError
+from ui import login
+from ui.login import LoginForm
 
 THEMES = ("auto", "light", "dark")
 YEAR = 365 * 86_400
+#: Pages that people see before they have set up the second factor that the settings require.
+WITHOUT_FACTOR = ("ui:second_factor", "ui:logout")
 
 #: The HTTP status of a page that an operation's refusal ends.
 STATUS: dict[ResultReason, int] = {
@@ -74,7 +82,7 @@ class Console(AdminSite):
 
     site_title = site_header = _("Key management")
     enable_nav_sidebar = False
-    login_form = AuthenticationForm
+    login_form = LoginForm
     login_template = "ui/login.html"
     logout_template = "ui/logged_out.html"
     password_change_template = "ui/password.html"  # noqa: S105 - a file name
@@ -82,7 +90,7 @@ class Console(AdminSite):
 
     def has_permission(self, request: HttpRequest) -> bool:
         """Whoever is logged in; what they may do with objects is policy's business."""
-        return bool(request.user.is_authenticated and request.user.is_active)
+        return bool(request.user.is_authenticated and request.user.is_active and login.holds(request))
 
     def each_context(self, request: HttpRequest) -> dict[str, Any]:
         theme = request.COOKIES.get("theme", "auto")
@@ -95,6 +103,7 @@ class Console(AdminSite):
             "theme": theme if theme in THEMES else "auto",
             "languages": [(code, get_language_info(code)["name_local"].capitalize()) for code, _ in settings.LANGUAGES],
             "version": VERSION,
+            "open": conf.current().auth.default_username if checks.is_open(conf.current()) else "",
             "here": request.get_full_path(),
         }
 
@@ -104,6 +113,8 @@ class Console(AdminSite):
         @wraps(view)
         def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
             try:
+                if login.lacks_factor(request) and request.resolver_match.view_name not in WITHOUT_FACTOR:
+                    return HttpResponseRedirect(reverse("ui:second_factor"))
                 return view(request, *args, **kwargs)
             except KMIPError as exc:
                 return self.refused(request, exc)
@@ -132,6 +143,7 @@ class Console(AdminSite):
         wrap = self.admin_view
         own = [
             path("login/", self.login, name="login"),
+            *login.routes(),
             path("logout/", wrap(self.logout), name="logout"),
             path("password/", wrap(self.password_change), name="password_change"),
             path("password/done/", wrap(self.password_change_done), name="password_change_done"),
@@ -143,6 +155,25 @@ class Console(AdminSite):
             for pattern in self._registry[ManagedObject].get_urls()
         ]
         return [*own, *objects, *(path(route, wrap(view), name=name) for route, view, name in pages.routes())]
+
+    @method_decorator(never_cache)
+    def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        """The form, and the other ways in."""
+        return super().login(request, {**(extra_context or {}), **login.ways(request)})
+
+    def logout(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        """End the session, which is recorded."""
+        if request.method == "POST":
+            login.note_logout(request)
+        return super().logout(request, extra_context)
+
+    def password_change(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        """Take a new password, which is recorded."""
+        with transaction.atomic():
+            answer = super().password_change(request, extra_context)
+            if answer.status_code == HTTPStatus.FOUND:
+                login.note_password(request)
+        return answer
 
     def theme(self, request: HttpRequest) -> HttpResponse:
         """Keep whether pages are light, dark, or as the browser says."""

@@ -237,6 +237,13 @@ _REASONS: Final[dict[type[Exception], str]] = {
 }
 
 
+def asymmetric(token: str, claims: dict[str, Any]) -> dict[str, Any]:
+    """The claims of a token that was verified; raises `ValueError` where a shared key may have signed it."""
+    if jwt.get_unverified_header(token).get("alg") not in ALGORITHMS:
+        raise ValueError("the token is not signed with an asymmetric algorithm")
+    return claims
+
+
 def account_of(issuer: str, claims: dict[str, Any], claim: str) -> Account:
     """The account that an OpenID provider's claims name, bound to the provider. Raises `KMIPError`."""
     name = claims.get(claim)

@@ -48,6 +48,7 @@ class StartCommand(ConfiguredCommand):
         checks.database(config, migrate=options["migrate"])
         checks.root_key(config)
         checks.recorded(config)
+        checks.warn(config)
         _raise_file_limit()
         processes: dict[str, str] = settings.KMS["PROCESSES"]  # type: ignore[assignment] # KMS holds tables of two kinds
         children = [child for kind in kinds for child in import_string(processes[kind])(config)]

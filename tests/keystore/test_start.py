@@ -265,6 +265,7 @@ def test_stopping_is_quick_and_leaves_nothing(tmp_path, pki, number):
         "kms.sqlite3-wal",
         "kms.sqlite3-shm",
         "root.key",
+        "audit-checkpoints.jsonl",
     }
     assert [line for line in server.err if " ERROR " in line or "Traceback" in line] == []
 

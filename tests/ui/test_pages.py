@@ -31,6 +31,7 @@ PAGES = (
     "/ui/console/",
     "/ui/settings/",
     "/ui/password/",
+    "/ui/second-factor/",
 )
 OF_AN_OBJECT = ("", "get/", "do/activate/", "do/revoke/", "do/destroy/")
 #: Pages that only administrators see.

@@ -9,10 +9,21 @@ Route = tuple[str, Callable[..., HttpResponse], str]
 
 def routes() -> list[Route]:
     """Path, view and name of every page."""
-    from ui.pages import audit, authorities, clients, console, create, home, object, settings, use
+    from ui.pages import (
+        audit,
+        authorities,
+        clients,
+        console,
+        create,
+        home,
+        object,
+        second_factor,
+        settings,
+        use,
+    )
 
     return [
         route
-        for page in (home, create, object, use, clients, authorities, audit, console, settings)
+        for page in (home, create, object, use, clients, authorities, audit, console, settings, second_factor)
         for route in page.ROUTES
     ]

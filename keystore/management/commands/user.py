@@ -40,6 +40,7 @@ class Command(RightsCommand):
                 (("--replaces",), {"default": "", "help": "Fingerprint of the one that it replaces."}),
             ],
         ),
+        "reset-second-factor": ("Take the second factor from a user who has lost it.", [_USER]),
         "disable-certificate": ("Let nobody in with a certificate.", [_FINGERPRINT]),
         "enable-certificate": ("Accept a certificate again.", [_FINGERPRINT]),
     }
@@ -90,6 +91,9 @@ class Command(RightsCommand):
             raise CommandError(f"{options['certificate']} holds no certificate in PEM: {exc}") from exc
         row = administration.pin_certificate(peer, identity, options["user"], certificate, replaces=options["replaces"])
         self.stdout.write(row.fingerprint)
+
+    def do_reset_second_factor(self, peer: Peer, identity: Identity, options: dict[str, Any]) -> None:
+        administration.reset_second_factor(peer, identity, options["user"])
 
     def do_disable_certificate(self, peer: Peer, identity: Identity, options: dict[str, Any]) -> None:
         administration.disable_certificate(peer, identity, options["fingerprint"], True)
