@@ -32,7 +32,7 @@ test-survival: .venv/.development
 	SURVIVAL_POINTS=50 $(BIN)/python -m pytest tests/test_survival.py
 
 bench: .venv/.development
-	$(BIN)/python -m benchmarks.run
+	$(BIN)/python -m benchmarks.table
 
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,4 +1,4 @@
-"""`make bench`: starts the server and a raw TLS echo, loads both in turn, prints a table of ratios.
+"""Starts the server and a raw TLS echo, loads both in turn, prints a table of ratios.
 
     python -m benchmarks.run [--seconds 3] [--rounds 3] [--json FILE]
 
@@ -58,7 +58,7 @@ def product(folder: Path, workers: int = 1) -> Iterator[tuple[int, load.Target]]
     environment["KMS_CONFIG"] = str(folder / "kms.toml")
     subprocess.run([*manage, "initrootkey"], cwd=ROOT, env=environment, check=True, stdout=subprocess.DEVNULL)
     process = subprocess.Popen([*manage, "runkms", "--migrate"], cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
-    target = load.Target(port, folder / "ca.pem", folder / "client.pem", folder / "client.key")
+    target = client_of(folder, port)
     try:
         wait_for(port, process)
         yield process.pid, target
@@ -67,9 +67,13 @@ def product(folder: Path, workers: int = 1) -> Iterator[tuple[int, load.Target]]
         process.wait(20)
 
 
-@contextlib.contextmanager
-def echo(folder: Path) -> Iterator[tuple[int, load.Target]]:
-    """The echo with the server's own certificate; its process and port."""
+def client_of(folder: Path, port: int) -> load.Target:
+    """The client of a folder's PKI, at a port."""
+    return load.Target(port, folder / "ca.pem", folder / "client.pem", folder / "client.key")
+
+
+def credentials(folder: Path) -> tuple[Path, Path]:
+    """The server's certificate and key as files, for servers that stand beside it."""
     password = (folder / "server.p12.password").read_text().strip().encode()
     key, certificate, chain = pkcs12.load_key_and_certificates((folder / "server.p12").read_bytes(), password)
     assert key is not None and certificate is not None
@@ -78,12 +82,19 @@ def echo(folder: Path) -> Iterator[tuple[int, load.Target]]:
     descriptor = os.open(folder / "echo.key", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return folder / "echo.pem", folder / "echo.key"
+
+
+@contextlib.contextmanager
+def echo(folder: Path) -> Iterator[tuple[int, load.Target]]:
+    """The echo with the server's own certificate; its process and port."""
+    credentials(folder)
     command = [sys.executable, "-m", "benchmarks.echo", str(folder)]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     port = int(process.stdout.readline())
     try:
-        yield process.pid, load.Target(port, folder / "ca.pem", folder / "client.pem", folder / "client.key")
+        yield process.pid, client_of(folder, port)
     finally:
         process.kill()
         process.wait()

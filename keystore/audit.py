@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import orjson
 from django.db import close_old_connections, connections, transaction
 
-from keystore import activity, compiled, conf, sealing
+from keystore import activity, compiled, conf, metrics, sealing
 from keystore.authn import Identity, Peer
 from keystore.models import AuditRecord
 from kmip.enums import ResultReason
@@ -201,6 +201,7 @@ def write(entries: Iterable[Entry]) -> None:
     if rows:
         _INSERT.run_many(rows)
         activity.counter.add(entries)
+        metrics.observe(entries)
 
 
 class Writer:
@@ -236,6 +237,11 @@ class Writer:
                 self._thread.start()
             if len(self._entries) >= FLUSH_ROWS:
                 self._wake.notify()
+
+    @property
+    def waiting(self) -> int:
+        """Records that are not yet written."""
+        return len(self._entries)
 
     def flush(self) -> None:
         """Write what is queued now, in the calling thread; what cannot be written stays queued."""

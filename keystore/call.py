@@ -47,6 +47,8 @@ class Batch:
     returned: list[str] = field(default_factory=list)
     #: Data that earlier items returned, for 2.x's Data enumeration (2.1, 11.13).
     data: list[tuple[Operation, bytes]] = field(default_factory=list)
+    #: Rows' keys of fresh objects that items gave out, which is written once for all.
+    taken: list[str] = field(default_factory=list)
 
     def copy(self) -> "Batch":
         """As it is now."""

@@ -294,6 +294,7 @@ class Logging:
     """What is logged, to standard error."""
 
     level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = setting("INFO", "Lowest level that is logged.")
+    format: Literal["line", "json"] = setting("line", "Lines for people, or JSON objects with a request id.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from typing import Any, Final
 import orjson
 from django.db import DatabaseError, transaction
 
-from keystore import approvals, audit, authn, conf, deferred, operations, policy, sealing, tickets
+from keystore import approvals, audit, authn, conf, deferred, logs, operations, policy, sealing, store, tickets
 from keystore.authn import Identity, Peer
 from keystore.call import HANDLERS, Batch, Call, Handler
 from keystore.grouping import groups
@@ -94,6 +94,7 @@ class _Run:
 
 def handle(data: bytes, peer: Peer, encoding: str = "ttlv", *, answer: str | None = None) -> bytes:
     """Answer a message in its encoding, or in the one named by `answer`. Bad input gets a well-formed error."""
+    logs.begin()
     codec = ENCODINGS[encoding]
     began = time.time_ns()
     run = _Run(peer, V1_0, None, began, dialect=encoding == "dialect")
@@ -137,6 +138,7 @@ def handle_http(data: bytes, peer: Peer) -> tuple[int, str, bytes]:
 
     Returns status, content type and body.
     """
+    logs.begin()
     status = 422
     try:
         root, item = dialect.decode(data)
@@ -529,6 +531,10 @@ def _items(
     for position, item in enumerate(items):
         handler = HANDLERS.get(item.operation)
         began = time.time_ns()
+        if batch.taken and item.operation != Operation.GET:
+            # Other operations see what those before them did.
+            store.no_longer_fresh(batch.taken)
+            batch.taken.clear()
         call: Call | None = None
         try:
             if handler is None or not _knows(run.version, item.operation):
@@ -578,6 +584,8 @@ def _items(
                 raise error
             if not goes_on:
                 break
+    if batch.taken:
+        store.no_longer_fresh(batch.taken)
     return responses
 
 

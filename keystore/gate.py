@@ -26,7 +26,7 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from django.db import DatabaseError, connections
 
-from keystore import authn, ca, conf, revocation, tls
+from keystore import authn, ca, conf, metrics, revocation, tls
 from keystore.authn import Peer
 from keystore.conf import Config, ConfigError
 from keystore.crypto import x509_issuing as issuing
@@ -94,6 +94,10 @@ def contexts(config: Config, listener: Listener) -> Contexts:
     if hasattr(watching, "_msg_callback"):
         watching._msg_callback = _keep_certificate
     return Contexts(plain, watching)
+
+
+#: What an administrator is told to do about a refusal tells refusals apart; their own words may quote the client.
+_REASONS: Final = {advice: name for name, advice in tls.ADVICE.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,7 +255,7 @@ class Gate:
             shown = read_certificates(connection.shown) if isinstance(connection, Watched) and connection.shown else []
             if not failure.probe:
                 _remember(self._suspect, address)
-            self.recorder.note(address, hello, certificate or (shown[0] if shown else None), failure)
+            self._note(address, hello, certificate or (shown[0] if shown else None), failure)
             raise
         finally:
             if isinstance(connection, Watched):
@@ -259,12 +263,21 @@ class Gate:
         if certificate is not None:
             _remember(self._good, address)
         cipher = connection.cipher()
-        self.recorder.note(address, hello, certificate, None, f"{connection.version()} {cipher[0] if cipher else ''}")
+        self._note(address, hello, certificate, None, f"{connection.version()} {cipher[0] if cipher else ''}")
         if certificate is None:
             return Shown()
         chain = tls.chain(connection)
         fingerprints = frozenset(hashlib.sha256(one).hexdigest() for one in (certificate, *chain))
         return Shown(certificate, chain, fingerprints, withdrawals)
+
+    def _note(
+        self, address: str, hello: Hello, certificate: bytes | None, failure: HandshakeFailed | None, spoken: str = ""
+    ) -> None:
+        metrics.handshake(
+            self.listener,
+            "accepted" if failure is None else "closed" if failure.probe else _REASONS.get(failure.advice, "other"),
+        )
+        self.recorder.note(address, hello, certificate, failure, spoken)
 
     def _admit(self, connection: ssl.SSLSocket, certificate: bytes) -> None:
         """Refuse what OpenSSL accepted and the database does not."""
@@ -300,7 +313,7 @@ class Gate:
             authn.identify(peer)
         except KMIPError as error:
             failure = HandshakeFailed(f"client certificate refused: {error.message}", advice=tls.ADVICE["identity"])
-            self.recorder.note(peer.address, hello, peer.certificate, failure)
+            self._note(peer.address, hello, peer.certificate, failure)
         except DatabaseError as exc:
             log.debug("client of %s not looked up: %s", peer.address, exc)
 

@@ -18,7 +18,7 @@ class Pool:
 
     def __init__(self, size: int) -> None:
         self._free: list[tuple[BaseDatabaseWrapper, float]] = []
-        self._left = size
+        self._size = self._left = size
         self._waiting = 0
         self._changed = threading.Condition()
 
@@ -58,6 +58,12 @@ class Pool:
         wrapper: Any = connections.create_connection(DEFAULT_DB_ALIAS)
         wrapper.inc_thread_sharing()
         return wrapper, time.monotonic()
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """Connections that requests have, and that none has."""
+        free = len(self._free)
+        return self._size - self._left - free, free
 
     def close(self) -> None:
         """Close the connections that are not lent."""

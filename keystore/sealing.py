@@ -12,6 +12,7 @@ or replace the root key, at any time: readers load a key whose number they do no
 
 import hmac
 import logging
+import math
 import os
 import stat
 import threading
@@ -214,6 +215,9 @@ def providers(options: Any) -> list[Provider]:
     return [first] if second is None else [first, second]
 
 
+NEVER: Final = -math.inf
+
+
 class Sealer:
     """Seals and opens material with the sealing keys of this database."""
 
@@ -227,7 +231,7 @@ class Sealer:
         self._aeads: dict[tuple[int, str], AESGCM] = {}
         self._active: dict[str, int] = {}
         #: When `_active` was read; 0 where a transaction that is not over made the key, and may take it back.
-        self._read = 0.0
+        self._read = NEVER
         self._lock = threading.RLock()
 
     def seal(self, material: bytes, uid: str, version: int, *, purpose: str = MATERIAL) -> bytes:
@@ -320,7 +324,7 @@ class Sealer:
         with self._lock:
             for held in (self._keys, self._wrapped, self._purposes, self._aeads, self._active):
                 held.clear()
-            self._provider, self._read = None, 0.0
+            self._provider, self._read = None, NEVER
         _forgotten()
 
     def _choose(self) -> Provider:

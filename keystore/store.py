@@ -290,11 +290,17 @@ class Rows:
     def __init__(self, size: int) -> None:
         self._rows: dict[str, Sequence[Any]] = {}
         self._size = size
+        #: How often a row was here, and was not: nearly, as threads do not wait for one another to count.
+        self.hits = self.misses = 0
 
     def get(self, uid: str, version: int) -> Sequence[Any] | None:
         """The row of an object at a version."""
         row = self._rows.get(uid)
-        return row if row is not None and row[-1] == version else None
+        if row is not None and row[-1] == version:
+            self.hits += 1
+            return row
+        self.misses += 1
+        return None
 
     def put(self, uid: str, row: Sequence[Any]) -> None:
         """Keep a row; the oldest goes when there are too many."""
@@ -407,11 +413,7 @@ def _new_serial() -> int:
 def save(managed: Managed) -> None:
     """Write an object, new or changed; raises `Conflict`, or `KMIPError` for a Name or identifier that is taken."""
     attributes = managed.attributes
-    columns = {column: attributes.first(tag) for tag, column in COLUMNS.items()}
-    columns["next_change"] = states.next_change(attributes)
-    columns["next_rotation"] = states.next_rotation(attributes)
-    rest = Attributes({key: values for key, values in attributes.items() if key not in COLUMNS and key not in _DERIVED})
-    columns["attributes"] = rest.pack()
+    columns = _columns(attributes)
     limits = attributes.usage_limits
     index = set(index_rows(managed.namespace, attributes))
     if managed.new:
@@ -454,6 +456,30 @@ def save(managed: Managed) -> None:
     managed.packed = columns["attributes"]
 
 
+def add_all(many: Sequence[Managed]) -> None:
+    """Write many new objects at once, in the caller's transaction; raises `IntegrityError` where one is taken."""
+    rows, index = [], []
+    for managed in many:
+        limits = managed.attributes.usage_limits
+        managed.serial = _new_serial()
+        managed.usage_remaining = None if limits is None else limits.usage_limits_count
+        rows.append(_values(managed, _columns(managed.attributes), managed.version))
+        index += _index_values(managed, index_rows(managed.namespace, managed.attributes))
+        managed.new = False
+    _INSERT.run_many(rows)
+    _INSERT_INDEX.run_many(index)
+
+
+def _columns(attributes: Attributes) -> dict[str, Any]:
+    """What the columns of an object's row hold."""
+    columns = {column: attributes.first(tag) for tag, column in COLUMNS.items()}
+    columns["next_change"] = states.next_change(attributes)
+    columns["next_rotation"] = states.next_rotation(attributes)
+    rest = Attributes({key: values for key, values in attributes.items() if key not in COLUMNS and key not in _DERIVED})
+    columns["attributes"] = rest.pack()
+    return columns
+
+
 #: Every column, in the order of `FIELDS`.
 _INSERT = compiled.insert(ManagedObject, FIELDS)
 _UPDATE = compiled.update(ManagedObject, FIELDS, where=("uid", "version"))
@@ -494,12 +520,14 @@ def _taken(managed: Managed, index: Iterable[IndexRow], exc: Exception) -> Excep
 
 
 def _add_index(managed: Managed, rows: Iterable[IndexRow]) -> None:
-    _INSERT_INDEX.run_many(
-        [
-            (managed.key, managed.namespace, attribute, value, detail, managed.serial, unique)
-            for attribute, value, detail, unique in rows
-        ]
-    )
+    _INSERT_INDEX.run_many(_index_values(managed, rows))
+
+
+def _index_values(managed: Managed, rows: Iterable[IndexRow]) -> list[tuple[Any, ...]]:
+    return [
+        (managed.key, managed.namespace, attribute, value, detail, managed.serial, unique)
+        for attribute, value, detail, unique in rows
+    ]
 
 
 def delete(managed: Managed) -> None:
@@ -508,9 +536,18 @@ def delete(managed: Managed) -> None:
     ManagedObject.objects.filter(uid=managed.key).delete()
 
 
-def no_longer_fresh(key: str) -> None:
-    """Note that the object whose row has this key has been given out."""
-    ManagedObject.objects.filter(uid=key, fresh=True).update(fresh=False)
+def no_longer_fresh(keys: Collection[str]) -> None:
+    """Note that the objects whose rows have these keys have been given out: at once, and sharing its transaction with
+    whatever else waits to be written."""
+
+    def take() -> None:
+        with transaction.atomic():
+            _TAKE.run_many([(False, key, True) for key in keys])
+
+    groups.run(take)
+
+
+_TAKE = compiled.update(ManagedObject, ("fresh",), where=("uid", "fresh"))
 
 
 def count_down(key: str, amount: int) -> bool:

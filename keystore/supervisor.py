@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import NoReturn
 
+from keystore import metrics
 from keystore.conf import Config, ConfigError, refuse
 
 log = logging.getLogger(__name__)
@@ -293,6 +294,7 @@ class Supervisor:
                 continue  # As process 1 of a container one inherits others' orphans.
             self._look(slot)
             slot.pid = 0
+            metrics.ended(pid)
             code = os.waitstatus_to_exitcode(wait_status)
             if not slot.ready:
                 self.status = code if code > 0 else 1

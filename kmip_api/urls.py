@@ -9,6 +9,7 @@ urlpatterns = [
     path("kmip/2_1", views.kmip_2_1),
     path("version", views.Version.as_view()),
     path("health", views.Health.as_view()),
+    path("metrics", views.metrics),
     path("openapi.json", access.OpenApi.as_view()),
     *(
         path(

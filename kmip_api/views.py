@@ -13,18 +13,11 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from keystore import checks, conf, engine, jobs, nodes, sealing, version
-from keystore.authn import Peer
+from keystore import authn, checks, conf, engine, exposition, jobs, nodes, sealing, version, web
+from keystore.authn import Identity, Peer
 from keystore.proxies import client_address
-from kmip import messages
-
-# Media type to encoding; the dialect has a path of its own.
-ENCODINGS = {
-    media_type: name
-    for name, encoding in messages.ENCODINGS.items()
-    if name != "dialect"
-    for media_type in encoding.content_types
-}
+from keystore.store import DEFAULT_NAMESPACE
+from kmip.errors import KMIPError
 
 
 class Headers(Mapping[str, str]):
@@ -61,65 +54,53 @@ def peer_of(request: HttpRequest) -> Peer:
     return peer
 
 
-def _media_type(header: str) -> str:
-    return header.partition(";")[0].strip().lower()
-
-
-def _body(request: HttpRequest) -> bytes | HttpResponse:
-    """The body of a POST, or the answer to what is none or too long."""
-    if request.method != "POST":
-        return HttpResponse("only POST", status=405, headers={"Allow": "POST"}, content_type="text/plain")
+def _answered(request: HttpRequest, answer: web.Answer) -> HttpResponse:
     limit = conf.current().http.max_body_size
-    if int(request.META.get("CONTENT_LENGTH") or 0) > limit:
-        return HttpResponse(f"the body is over {limit} bytes", status=413, content_type="text/plain")
-    # A chunked body has no length, which Django takes for an empty one; the server behind it knows where it ends.
-    chunked = "CONTENT_LENGTH" not in request.META and request.META.get("wsgi.input_terminated")
-    # One byte more than allowed tells a body of unknown length that is too long.
-    body: bytes = (request.META["wsgi.input"] if chunked else request).read(limit + 1)
-    if len(body) > limit:
-        return HttpResponse(f"the body is over {limit} bytes", status=413, content_type="text/plain")
-    return body
+    reply = web.refusal(request.method or "", int(request.META.get("CONTENT_LENGTH") or 0), limit)
+    if reply is None:
+        # A chunked body has no length, which Django takes for an empty one; the server behind it knows where it ends.
+        chunked = "CONTENT_LENGTH" not in request.META and request.META.get("wsgi.input_terminated")
+        # One byte more than allowed tells a body of unknown length that is too long.
+        body: bytes = (request.META["wsgi.input"] if chunked else request).read(limit + 1)
+        if len(body) > limit:
+            reply = web.too_long(limit)
+        else:
+            reply = answer(engine, request.META.get("CONTENT_TYPE", ""), body, peer_of(request))
+    return HttpResponse(reply.body, status=reply.status, content_type=reply.content_type, headers=dict(reply.headers))
 
 
 @csrf_exempt
 def kmip(request: HttpRequest) -> HttpResponse:
-    """A KMIP message in one of the encodings of the HTTPS profile, answered in the same one or as Accept asks."""
-    body = _body(request)
-    if isinstance(body, HttpResponse):
-        return body
-    encoding = ENCODINGS.get(_media_type(request.META.get("CONTENT_TYPE", "")))
-    if encoding is None:
-        return HttpResponse(f"use one of {', '.join(ENCODINGS)}", status=415, content_type="text/plain")
-    content_type = _accepted(request.META.get("HTTP_ACCEPT", ""), messages.ENCODINGS[encoding].content_types)
-    if content_type is None:
-        return HttpResponse(f"accept one of {', '.join(ENCODINGS)}", status=406, content_type="text/plain")
-    answer = engine.handle(body, peer_of(request), encoding, answer=ENCODINGS[content_type])
-    return HttpResponse(answer, content_type=content_type)
-
-
-def _accepted(accept: str, own: tuple[str, ...]) -> str | None:
-    """The first media type of an Accept header that we have, preferring the request's own for wildcards."""
-    if not accept or accept == "*/*":
-        return own[0]
-    for entry in accept.split(","):
-        media_type = _media_type(entry)
-        if media_type in ENCODINGS:
-            return media_type
-        if media_type == "*/*" or media_type in (f"{known.partition('/')[0]}/*" for known in own):
-            return own[0]
-    return None
+    """A KMIP message."""
+    return _answered(request, web.message)
 
 
 @csrf_exempt
 def kmip_2_1(request: HttpRequest) -> HttpResponse:
-    """The JSON dialect: a single operation, whose failure is an HTTP status, or a whole message."""
-    body = _body(request)
-    if isinstance(body, HttpResponse):
-        return body
-    if _media_type(request.META.get("CONTENT_TYPE", "")) not in messages.ENCODINGS["dialect"].content_types:
-        return HttpResponse("use application/json", status=415, content_type="text/plain")
-    status, content_type, answer = engine.handle_http(body, peer_of(request))
-    return HttpResponse(answer, status=status, content_type=content_type)
+    """A request in the JSON dialect."""
+    return _answered(request, web.dialect)
+
+
+#: Who may read how the server does; the numbers are of all namespaces, so it takes a role in the first one.
+WATCHERS = frozenset({"administrator", "operator", "auditor"})
+
+
+def metrics(request: HttpRequest) -> HttpResponse:
+    """What Prometheus reads."""
+    try:
+        identity = authn.identify(peer_of(request))
+        exposed = exposition.text() if _watches(identity) else None
+    except KMIPError as exc:
+        return HttpResponse(exc.message, status=401, content_type="text/plain")
+    except DatabaseError:
+        return HttpResponse("the database does not answer", status=503, content_type="text/plain")
+    if exposed is None:
+        return HttpResponse("this takes a role of the server", status=403, content_type="text/plain")
+    return HttpResponse(exposed, content_type=exposition.CONTENT_TYPE)
+
+
+def _watches(identity: Identity) -> bool:
+    return identity.namespace == DEFAULT_NAMESPACE and any(role.name in WATCHERS for role in identity.roles)
 
 
 class Version(APIView):

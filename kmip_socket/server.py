@@ -21,12 +21,13 @@ from typing import Protocol
 
 from django.db import connections as databases
 
-from keystore import checks, conf, gate, handshakes, revocation, supervisor, tls
+from keystore import audit, checks, conf, gate, handshakes, metrics, revocation, store, supervisor, tls, web
 from keystore.authn import Peer
 from keystore.conf import Config
 from keystore.pool import Pool
 from kmip.errors import KMIPError
 from kmip.ttlv import Reader
+from kmip_socket import http
 
 log = logging.getLogger(__name__)
 
@@ -37,11 +38,8 @@ NEVER = float("inf")
 LINGER = 2.0  # How long a client may go on sending what nobody reads any more, so that it sees the answer.
 
 
-class Engine(Protocol):
+class Engine(web.Engine, Protocol):
     """What answers: messages, and errors that kept a message from being one."""
-
-    def handle(self, data: bytes, peer: Peer) -> bytes:
-        """The response to a request."""
 
     def refusal(self, error: KMIPError) -> bytes:
         """The response to bytes that are no request."""
@@ -145,6 +143,7 @@ class Server:
                     key.data()
                 if time.monotonic() >= next_sweep:
                     self._sweep()
+                    self._publish()
                     supervisor.pulse.beat()
                     next_sweep = time.monotonic() + tick
         self._finish()
@@ -216,6 +215,14 @@ class Server:
             if client.deadline < now:
                 client.cut(socket.SHUT_RD if client.idle else socket.SHUT_RDWR)
 
+    def _publish(self) -> None:
+        lent, free = self.pool.counts
+        writer, rows = audit.writer, store.rows
+        metrics.publish(
+            "kmip",
+            metrics.Now(len(self.connections), lent, free, writer.waiting, writer.failing, rows.hits, rows.misses),
+        )
+
     def _finish(self) -> None:
         """Wait for requests in hand, at most the grace period, while idle connections are closed."""
         self.listener.close()
@@ -236,12 +243,12 @@ class Server:
 class Connection:
     """One client, in its own thread."""
 
-    __slots__ = ("address", "deadline", "idle", "server", "shown", "stream")
+    __slots__ = ("address", "begun", "deadline", "idle", "server", "shown", "stream")
 
     def __init__(self, server: Server, connection: socket.socket, address: str) -> None:
         self.server, self.stream, self.address = server, connection, address
         self.deadline = time.monotonic() + server.settings.handshake_timeout
-        self.idle = False
+        self.idle = self.begun = False
         self.shown = gate.Shown()
 
     def cut(self, how: int) -> None:
@@ -261,7 +268,9 @@ class Connection:
             peer = Peer("kmip", self.address, shown.certificate, chain=shown.chain)
             if door.database:
                 self._introduce(peer, hello)
-            self._serve(connection, peer)
+            data = self._more(connection, part=False)
+            speak = self._speak_http if http.begins(data) else self._speak_kmip
+            speak(connection, peer, data)
             self._close(connection)
         except tls.HandshakeFailed as exc:
             level = logging.DEBUG if exc.probe else logging.WARNING
@@ -280,43 +289,90 @@ class Connection:
         finally:
             self.server.pool.take_back(database)
 
-    def _serve(self, connection: ssl.SSLSocket, peer: Peer) -> None:
+    def _more(self, connection: ssl.SSLSocket, *, part: bool) -> bytes:
+        """More bytes, with `part` of a message here already; none at the end. A message has its time from its first
+        bytes on, however many pieces it comes in."""
+        settings = self.server.settings
+        if not part:
+            self.begun, self.deadline, self.idle = False, time.monotonic() + settings.idle_timeout, True
+            if self.server.draining:
+                return b""
+        elif not self.begun:
+            self.begun, self.deadline = True, time.monotonic() + settings.message_timeout
+        data = connection.recv(READ_SIZE)
+        self.idle = False
+        return data
+
+    def _speak_kmip(self, connection: ssl.SSLSocket, peer: Peer, data: bytes) -> None:
         """Answer messages in the order in which they come."""
         server, settings, clock = self.server, self.server.settings, time.monotonic
         handle, lend, take_back = server.engine.handle, server.pool.lend, server.pool.take_back
         reader = Reader(settings.max_message_size)
-        begun = False
-        while True:
+        while data:
+            reader.feed(data)
             try:
                 message = reader.next()
+                while message is not None:
+                    if server.gate.is_out(self.shown):
+                        return
+                    self.deadline = NEVER
+                    database = lend()
+                    try:
+                        answer = handle(message, peer)
+                    finally:
+                        take_back(database)
+                    self.deadline = clock() + settings.send_timeout
+                    connection.sendall(answer)
+                    self.begun = False
+                    message = reader.next()
             except KMIPError as error:
                 log.info("%s sent no request: %s", self.address, error)
                 self._refuse(connection, server.engine.refusal(error))
                 return
-            if message is None:
-                if not reader:
-                    begun, self.deadline, self.idle = False, clock() + settings.idle_timeout, True
-                    if server.draining:
-                        return
-                elif not begun:
-                    begun, self.deadline = True, clock() + settings.message_timeout
-                data = connection.recv(READ_SIZE)
-                self.idle = False
-                if not data:
+            data = self._more(connection, part=bool(reader))
+
+    def _speak_http(self, connection: ssl.SSLSocket, peer: Peer, data: bytes) -> None:
+        """Answer HTTP requests in the order in which they come."""
+        server, settings = self.server, self.server.settings
+        requests = http.Requests(server.config.http.max_body_size)
+        while data:
+            requests.feed(data)
+            while (request := requests.next()) is not None:
+                if server.gate.is_out(self.shown):
                     return
-                reader.feed(data)
-                continue
-            if server.gate.is_out(self.shown):
+                self.deadline = NEVER
+                peer = self._peer_of(request, peer)
+                database = server.pool.lend()
+                try:
+                    reply = self._reply(request, peer)
+                finally:
+                    server.pool.take_back(database)
+                self.deadline = time.monotonic() + settings.send_timeout
+                connection.sendall(http.encode(reply, keep_alive=request.keep_alive))
+                self.begun = False
+                if not request.keep_alive:
+                    return
+            if requests.refusal is not None:
+                log.info("%s sent no request: %s", self.address, requests.refusal.body.decode())
+                self._refuse(connection, http.encode(requests.refusal, keep_alive=False))
                 return
-            self.deadline = NEVER
-            database = lend()
-            try:
-                answer = handle(message, peer)
-            finally:
-                take_back(database)
-            self.deadline = clock() + settings.send_timeout
-            connection.sendall(answer)
-            begun = False
+            if invitation := requests.invitation():
+                connection.sendall(invitation)
+            data = self._more(connection, part=requests.begun)
+
+    def _reply(self, request: http.Request, peer: Peer) -> web.Reply:
+        answer = web.PATHS.get(request.path)
+        if answer is None:
+            return web.Reply(404, web.PLAIN, f"use one of {', '.join(web.PATHS)}".encode())
+        return answer(self.server.engine, request.headers.get("Content-Type", ""), request.body, peer)
+
+    def _peer_of(self, request: http.Request, peer: Peer) -> Peer:
+        """Who sent a request: the same as before for as long as its credential is the same."""
+        credential = request.headers.get("Authorization")
+        if peer.transport != "http" or peer.headers.get("Authorization") != credential:
+            return Peer("http", self.address, peer.certificate, request.headers, chain=peer.chain)
+        peer.headers = request.headers
+        return peer
 
     def _refuse(self, connection: ssl.SSLSocket, answer: bytes) -> None:
         """Send a last answer to a client that may still be sending."""

@@ -85,7 +85,10 @@ DATABASE_OPTIONS: dict[str, dict[str, object]] = {
         "timeout": 30,
         "init_command": (
             "PRAGMA journal_mode=WAL; PRAGMA foreign_keys=ON; "
-            f"PRAGMA synchronous={CONFIG.db.sqlite_synchronous}; PRAGMA temp_store=MEMORY; PRAGMA secure_delete=ON;"
+            f"PRAGMA synchronous={CONFIG.db.sqlite_synchronous}; PRAGMA temp_store=MEMORY; PRAGMA secure_delete=ON; "
+            # Pages of random index values stay in memory, in KiB for each connection, and the log is long enough that
+            # most of them are written back once for many changes.
+            "PRAGMA cache_size=-16384; PRAGMA wal_autocheckpoint=4000;"
         ),
     },
     "django.db.backends.postgresql": {"connect_timeout": 5},
@@ -189,8 +192,11 @@ REST_FRAMEWORK = {
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "formatters": {
+        "line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"},
+        "json": {"()": "keystore.logs.JsonFormatter"},
+    },
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": CONFIG.logging.format}},
     "root": {"handlers": ["stderr"], "level": CONFIG.logging.level},
     "loggers": {
         "django": {"handlers": [], "level": "INFO", "propagate": True},

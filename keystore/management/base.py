@@ -10,7 +10,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandParser
 from django.utils.module_loading import import_string
 
-from keystore import checks, conf, sealing, supervisor, unsealing
+from keystore import checks, conf, metrics, sealing, supervisor, unsealing
 from keystore.conf import Config, ConfigError
 
 
@@ -53,6 +53,7 @@ class StartCommand(ConfiguredCommand):
         processes: dict[str, str] = settings.KMS["PROCESSES"]  # type: ignore[assignment] # KMS holds tables of two kinds
         children = [child for kind in kinds for child in import_string(processes[kind])(config)]
         supervisor.listen(config)
+        metrics.start()
 
         if sealing.is_sealed():
             self._wait_unsealed(config, [child for child in children if child.sealed], options)

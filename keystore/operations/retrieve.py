@@ -110,7 +110,7 @@ def get(call: Call, request: GetRequest) -> GetResponse:
     managed_object = given(call, managed, request)
     if managed.columns.get("fresh"):
         # The first Get takes an object's freshness (2.1, 4.24).
-        store.no_longer_fresh(managed.key)
+        call.batch.taken.append(managed.key)
     call.batch.placeholder = managed.uid
     response = GetResponse(object_type=managed.object_type, unique_identifier=managed.uid)
     setattr(response, FIELDS[managed.object_type], managed_object)

@@ -15,6 +15,9 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives import serialization
 
+from benchmarks import messages
+from kmip import ttlv, ttlv_xml
+from kmip.versions import V2_1
 from tests.certificates import CLIENT, PASSWORD, SERVER, Pki, make, revoke
 from tests.keystore.test_checks import REFUSED, files  # noqa: F401 - a fixture
 from tests.processes import MANAGE, Running, manage, until
@@ -42,6 +45,26 @@ def get(port: int, path: str, context: ssl.SSLContext | None = None) -> tuple[in
         connection.request("GET", path)
         answer = connection.getresponse()
         return answer.status, json.loads(answer.read())
+
+
+QUERY = b'{"tag":"Query","value":[{"tag":"QueryFunction","type":"Enumeration","value":"QueryOperations"}]}'
+XML = ttlv_xml.encode(ttlv.decode(messages.query(V2_1)))
+#: Path, media type, body and further headers: the last two authenticate by a header that is worth nothing, and none.
+QUERIES = (
+    ("/kmip", "application/octet-stream", messages.query(), {}),
+    ("/kmip", "text/xml", XML, {}),
+    ("/kmip/2_1", "application/json", QUERY, {"Authorization": "Bearer nothing"}),
+    ("/kmip/2_1", "application/json", QUERY, {}),
+)
+
+
+def post(
+    port: int, context: ssl.SSLContext, path: str, kind: str, body: bytes, headers: dict[str, str]
+) -> tuple[int, bytes]:
+    with contextlib.closing(http.client.HTTPSConnection("localhost", port, context=context, timeout=10)) as connection:
+        connection.request("POST", path, body, {"Content-Type": kind} | headers)
+        answer = connection.getresponse()
+        return answer.status, answer.read()
 
 
 def connected(port: int, context: ssl.SSLContext) -> ssl.SSLSocket:
@@ -103,6 +126,11 @@ def test_a_clients_ca_adds_kmip_and_is_required_on_both(tmp_path, pki, source):
         for port in (server.http_port, server.kmip_port):
             with pytest.raises(OSError):
                 speak(port, pki.client_context(anonymous=True))
+            answers = [post(port, pki.client_context(), *row) for row in QUERIES]
+            assert [status for status, *_ in answers] == [200, 200, 401, 200]
+            assert all(
+                text in answers[n][1] for n, text in ((0, b"\x42\x00\x7b"), (1, b"<ResponseMessage>"), (3, b"Quer"))
+            )
         server.logged("the client sent no certificate")
 
 

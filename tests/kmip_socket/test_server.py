@@ -6,100 +6,12 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
 
 import pytest
 
-from keystore import conf
-from keystore.authn import Peer
-from kmip.errors import KMIPError
-from kmip_socket.server import Ledger, Server
-from tests.certificates import Pki
+from kmip_socket.server import Ledger
+from tests.kmip_socket.conftest import HEAD, REFUSAL, message
 from tests.processes import until
-
-HEAD = b"\x42\x00\x78\x01"
-REFUSAL = b"refused: "
-
-
-def message(body: bytes = b"12345678") -> bytes:
-    return HEAD + len(body).to_bytes(4, "big") + body
-
-
-class Echo:
-    """Answers with the message itself; some bodies make it do other things."""
-
-    def __init__(self) -> None:
-        self.peers: list[Peer] = []
-        self.hold, self.held = threading.Event(), threading.Event()
-
-    def handle(self, data: bytes, peer: Peer) -> bytes:
-        self.peers.append(peer)
-        if data[8:] == b"hold....":
-            self.held.set()
-            self.hold.wait(20)
-        if data[8:] == b"fail....":
-            raise RuntimeError("a defect")
-        if data[8:] == b"much....":
-            return bytes(64 << 20)
-        return data
-
-    def refusal(self, error: KMIPError) -> bytes:
-        return REFUSAL + str(error).encode()
-
-
-@pytest.fixture(scope="module")
-def pki(tmp_path_factory) -> Pki:
-    return Pki(tmp_path_factory.mktemp("pki"))
-
-
-class Started:
-    """A server in a thread, and clients of it."""
-
-    def __init__(self, pki: Pki, **settings: str) -> None:
-        self.pki, self.engine = pki, Echo()
-        config = conf.load(
-            {}, pki.settings() | {f"KMS_{name.upper()}": str(value) for name, value in settings.items()}, []
-        )
-        listener = socket.create_server(("127.0.0.1", 0), backlog=512)
-        self.address = listener.getsockname()
-        self.server = Server(listener, config, self.engine)
-        self.thread = threading.Thread(target=self.server.serve)
-        self.thread.start()
-        self.open: list[socket.socket] = []
-
-    def raw(self) -> socket.socket:
-        connection = socket.create_connection(self.address, timeout=15)
-        self.open.append(connection)
-        return connection
-
-    def client(self, **options: object) -> ssl.SSLSocket:
-        connection = self.pki.client_context().wrap_socket(self.raw(), server_hostname="localhost", **options)
-        self.open.append(connection)
-        return connection
-
-    def count(self) -> int:
-        return len(self.server.connections)
-
-    def close(self) -> None:
-        self.engine.hold.set()
-        for connection in self.open:
-            connection.close()
-        self.server.drain()
-        self.thread.join(15)
-        assert not self.thread.is_alive()
-
-
-@pytest.fixture
-def start(pki) -> Iterator[Callable[..., Started]]:
-    with contextlib.ExitStack() as stack:
-
-        def begin(**settings: object) -> Started:
-            started = Started(pki, **settings)
-            stack.callback(started.close)
-            return started
-
-        yield begin
-    threading.stack_size(0)
 
 
 def receive(connection: socket.socket, length: int) -> bytes:
@@ -153,8 +65,8 @@ def test_a_connection_has_one_peer_with_the_verified_certificate(start, pki):
 
 
 BAD = {
-    "another protocol": (b"GET / HTTP/1.1\r\n\r\n", b"do not open a KMIP message"),
-    "one wrong byte": (b"X", b"do not open a KMIP message"),
+    "another protocol": (b"\x05\x01\x00\x00\x00\x00\x00\x00", b"do not open a KMIP message"),
+    "one wrong byte": (b"\x05", b"do not open a KMIP message"),
     "a response": (b"\x42\x00\x7b\x01" + bytes(4), b"do not open a KMIP message"),
     "not a structure": (b"\x42\x00\x78\x08" + bytes(4), b"do not open a KMIP message"),
     "too long": (HEAD + b"\x00\x01\x00\x00", b"over the limit"),

@@ -9,7 +9,7 @@ from kmip import ttlv
 from kmip.enums import CryptographicAlgorithm, KeyFormatType, ObjectType, Operation, ResultReason
 from kmip.messages import ResponseMessage
 from kmip.objects import KeyBlock, KeyValue, SymmetricKey
-from kmip.payloads import GetRequest, GetResponse, RegisterRequest
+from kmip.payloads import GetAttributesRequest, GetAttributesResponse, GetRequest, GetResponse, RegisterRequest
 from kmip.versions import V1_0, V1_4, V2_1
 from tests.authority import attributes, do, refused, sealed  # noqa: F401 - a fixture among them
 
@@ -55,3 +55,15 @@ def test_what_may_not_leave_does_not():
     refused(ResultReason.SENSITIVE, Operation.GET, get["sensitive"])
     refused(ResultReason.NOT_EXTRACTABLE, Operation.GET, get["extractable"])
     refused(ResultReason.OBJECT_NOT_FOUND, Operation.GET, GetRequest(unique_identifier=registered()), user="mallory")
+
+
+def test_a_batch_of_gets_takes_the_freshness_of_all_at_once():
+    uids = [registered() for _ in range(5)]
+    asked = [(Operation.GET, GetRequest(unique_identifier=uid)) for uid in uids]
+    seen = (Operation.GET_ATTRIBUTES, GetAttributesRequest(unique_identifier=uids[0]))
+    answer = engine.handle(messages.message(*asked, seen, version=V2_1), Peer("cli", user="alice"))
+    *_, last = ResponseMessage.load(ttlv.decode(answer)).batch_item
+    assert GetAttributesResponse.load(last.response_payload).attributes.fresh is False
+    for uid in uids:
+        attributes = do(Operation.GET_ATTRIBUTES, GetAttributesRequest(unique_identifier=uid)).attributes
+        assert attributes.fresh is False
