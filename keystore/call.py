@@ -52,12 +52,12 @@ class Batch:
 
     def copy(self) -> "Batch":
         """As it is now."""
-        return Batch(self.placeholder, dict(self.identifiers), list(self.returned), list(self.data))
+        return Batch(self.placeholder, dict(self.identifiers), list(self.returned), list(self.data), list(self.taken))
 
     def restore(self, before: "Batch") -> None:
         """Be as it was."""
         self.placeholder, self.identifiers = before.placeholder, before.identifiers
-        self.returned, self.data = before.returned, before.data
+        self.returned, self.data, self.taken = before.returned, before.data, before.taken
 
 
 @dataclass(slots=True)

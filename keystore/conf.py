@@ -272,6 +272,9 @@ class Jobs:
         256, "Batch items beyond which a message is answered asynchronously if the client allows it.", minimum=1
     )
     max_asynchronous: int = setting(1000, "Asynchronous requests of one client that may wait.", minimum=1)
+    notification_lifetime: float = setting(
+        3600.0, "Seconds that a notification waits for its client, and a client for its notifications.", minimum=1
+    )
     result_lifetime: float = setting(86_400.0, "Seconds that the result of an asynchronous request is kept.", minimum=1)
 
 

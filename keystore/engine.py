@@ -14,7 +14,20 @@ from typing import Any, Final
 import orjson
 from django.db import DatabaseError, transaction
 
-from keystore import approvals, audit, authn, conf, deferred, logs, operations, policy, sealing, store, tickets
+from keystore import (
+    approvals,
+    audit,
+    authn,
+    conf,
+    deferred,
+    logs,
+    notifications,
+    operations,
+    policy,
+    sealing,
+    store,
+    tickets,
+)
 from keystore.authn import Identity, Peer
 from keystore.call import HANDLERS, Batch, Call, Handler
 from keystore.grouping import groups
@@ -83,6 +96,8 @@ class _Run:
     began: int
     identity: Identity | None = None
     dialect: bool = False
+    #: What has to be so when the transaction of a change begins; raises where it is not.
+    condition: Callable[[], None] | None = None
     #: What `prepare` of the items' handlers made, by position; an exception where it failed.
     prepared: dict[int, Any] = field(default_factory=dict)
     #: The objects that people have approved, where the message is carried out because of that.
@@ -112,15 +127,39 @@ def handle(data: bytes, peer: Peer, encoding: str = "ttlv", *, answer: str | Non
         return _encode(run, [_failure(run, None, KMIPError(ResultReason.GENERAL_FAILURE, FAULT))], answer or encoding)
 
 
+def courier(peer: Peer) -> notifications.Courier:
+    """What the server sends to a client that took the server role on its connection."""
+    assert peer.serves is not None
+    return notifications.Courier(peer, Version(peer.serves))
+
+
+def exchange(data: bytes, peer: Peer, courier: notifications.Courier) -> bytes | None:
+    """Take a message of a client that took the server role: the response to what the courier sent, or a request of the
+    client's own, which is answered. Raises `KMIPError` for a response that answers nothing."""
+    if data[:3] == Tag.RESPONSE_MESSAGE.to_bytes(3, "big"):
+        courier.receive(data)
+        return None
+    return handle(data, peer)
+
+
 def refusal(error: KMIPError, encoding: str = "ttlv") -> bytes:
     """The response to bytes that are no request, from a peer that nothing is known of."""
     run = _Run(Peer("none"), V1_4, None, time.time_ns())
     return _encode(run, [_failure(run, None, error)], encoding)
 
 
-def execute(number: Operation, payload: Struct, peer: Peer, *, version: Version = V2_1) -> Any:
-    """Carry out one operation; returns its response payload, raises `KMIPError`."""
-    run = _Run(peer, version, None, time.time_ns())
+def execute(
+    number: Operation,
+    payload: Struct,
+    peer: Peer,
+    *,
+    version: Version = V2_1,
+    identity: Identity | None = None,
+    condition: Callable[[], None] | None = None,
+) -> Any:
+    """Carry out one operation, for `identity` where it is known without asking; returns its response payload, raises
+    `KMIPError`, or what `condition` raises when it is asked in the transaction of a change."""
+    run = _Run(peer, version, None, time.time_ns(), identity, condition=condition)
     item = RequestBatchItem(operation=number)
     return _execute(run, item, payload)
 
@@ -168,7 +207,7 @@ def _execute(run: _Run, item: RequestBatchItem, payload: Struct) -> Struct:
     if sealing.is_sealed():
         raise KMIPError(ResultReason.GENERAL_FAILURE, SEALED)
     try:
-        run.identity = authn.identify(run.peer)
+        run.identity = run.identity or authn.identify(run.peer)
     except KMIPError as exc:
         audit_entry(run, item.operation, exc.reason)
         run.reads += run.changes
@@ -283,6 +322,8 @@ def _change(
     responses: list[ResponseBatchItem] = []
     try:
         with transaction.atomic():
+            if run.condition is not None:
+                run.condition()
             responses = _items(run, items, payloads, failures, savepoints=len(items) > 1)
             _check_size(run, responses)
             if len(responses) == 1 and responses[0].result_status == ResultStatus.OPERATION_FAILED:

@@ -488,6 +488,22 @@ class CreationRule(models.Model):
         return f"{self.kind} of {self.owner or self.namespace}"
 
 
+class Endpoint(models.Model):
+    """A user whose client took the server role, and so is told of changes until the date (microseconds)."""
+
+    id = models.BigAutoField(primary_key=True)
+    namespace = models.CharField(max_length=64)
+    username = models.CharField(max_length=255)
+    expires = models.BigIntegerField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["namespace", "username"], name="endpoint_once")]
+        indexes = [models.Index(fields=["expires"], name="endpoint_expires")]
+
+    def __str__(self) -> str:
+        return self.username
+
+
 class Notification(models.Model):
     """A Notify or Put to be sent. Dates are microseconds by the database's clock."""
 

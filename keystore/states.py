@@ -8,7 +8,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from kmip.attributes import Attributes
-from kmip.enums import ResultReason, RevocationReasonCode, State
+from kmip.enums import ObjectType, ResultReason, RevocationReasonCode, State
 from kmip.errors import KMIPError
 
 if TYPE_CHECKING:
@@ -45,6 +45,16 @@ COMPROMISES = frozenset({RevocationReasonCode.KEY_COMPROMISE, RevocationReasonCo
 DESTROYED = frozenset({S.DESTROYED, S.DESTROYED_COMPROMISED})
 #: States in which an object is rotated when its time comes.
 ROTATED = frozenset({S.PRE_ACTIVE, S.ACTIVE, S.DEACTIVATED})
+#: Objects of which there is a successor that the server can make.
+ROTATABLE = frozenset(
+    {
+        ObjectType.SYMMETRIC_KEY,
+        ObjectType.SECRET_DATA,
+        ObjectType.PRIVATE_KEY,
+        ObjectType.PUBLIC_KEY,
+        ObjectType.CERTIFICATE,
+    }
+)
 
 
 def move(managed: "Managed", event: Event, *, at: int, occurred: int | None = None) -> None:
@@ -98,6 +108,8 @@ def next_change(attributes: Attributes) -> int | None:
 def next_rotation(attributes: Attributes) -> int | None:
     """The date at which the server is to rotate the object by itself (2.1, 4.48 to 4.54)."""
     if not attributes.rotate_automatic or attributes.rotate_interval is None or attributes.rotate_latest is False:
+        return None
+    if attributes.object_type not in ROTATABLE:
         return None
     # Zero would rotate without end; what is compromised, destroyed or archived has no use for a successor of its own.
     if attributes.rotate_interval <= 0 or attributes.state not in ROTATED or attributes.archive_date is not None:

@@ -410,9 +410,14 @@ def _new_serial() -> int:
         return _last_serial
 
 
+#: Called, in the transaction, with each object that has been written and what gives its attributes before; with None
+#: for a new one.
+WATCHERS: Final[list[Callable[[Managed, Callable[[], Attributes] | None], None]]] = []
+
+
 def save(managed: Managed) -> None:
     """Write an object, new or changed; raises `Conflict`, or `KMIPError` for a Name or identifier that is taken."""
-    attributes = managed.attributes
+    attributes, stored = managed.attributes, None if managed.new else managed._stored_attributes
     columns = _columns(attributes)
     limits = attributes.usage_limits
     index = set(index_rows(managed.namespace, attributes))
@@ -452,6 +457,8 @@ def save(managed: Managed) -> None:
             except IntegrityError as exc:
                 raise _taken(managed, come, exc) from exc
     opened_keys.drop(managed.key)
+    for watcher in WATCHERS:
+        watcher(managed, stored)
     managed.columns = {column: columns[column] for column in COLUMNS.values()}
     managed.packed = columns["attributes"]
 

@@ -201,13 +201,18 @@ class Reader:
 
     def __init__(self, limit: int, tag: Tag = Tag.REQUEST_MESSAGE) -> None:
         self._limit = limit
-        self._start = int(tag).to_bytes(3, "big") + b"\x01"
+        self._starts: tuple[bytes, ...] = ()
+        self.accept(tag)
         #: What is there of a message: as it came, while that is one piece.
         self._buffer: bytes | bytearray = b""
         self._need = HEADER
 
     def __len__(self) -> int:
         return len(self._buffer)
+
+    def accept(self, tag: Tag) -> None:
+        """Take messages under this tag as well."""
+        self._starts += (int(tag).to_bytes(3, "big") + b"\x01",)
 
     def feed(self, data: bytes) -> None:
         """Take bytes as they come from the connection."""
@@ -226,11 +231,11 @@ class Reader:
         """
         buffer = self._buffer
         if len(buffer) < self._need:
-            if buffer and not self._start.startswith(bytes(buffer[:4])):
+            if buffer and not any(start.startswith(bytes(buffer[:4])) for start in self._starts):
                 raise KMIPError(ResultReason.INVALID_MESSAGE, "these bytes do not open a KMIP message")
             return None
         if self._need == HEADER:
-            if buffer[:4] != self._start:
+            if buffer[:4] not in self._starts:
                 raise KMIPError(ResultReason.INVALID_MESSAGE, "these bytes do not open a KMIP message")
             length = int.from_bytes(buffer[4:8], "big")
             if length > self._limit - HEADER:

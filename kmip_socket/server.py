@@ -8,6 +8,7 @@ import contextlib
 import logging
 import mmap
 import os
+import select
 import selectors
 import signal
 import socket
@@ -19,6 +20,7 @@ import zlib
 from collections.abc import Callable
 from typing import Protocol
 
+from django.db import DatabaseError
 from django.db import connections as databases
 
 from keystore import audit, checks, conf, gate, handshakes, metrics, revocation, store, supervisor, tls, web
@@ -26,6 +28,7 @@ from keystore.authn import Peer
 from keystore.conf import Config
 from keystore.pool import Pool
 from kmip.errors import KMIPError
+from kmip.tags import Tag
 from kmip.ttlv import Reader
 from kmip_socket import http
 
@@ -35,6 +38,7 @@ READ_SIZE = 65536  # One TLS record is at most 16 KiB; a message mostly comes in
 STACK_SIZE = 512 * 1024  # Address space; what is touched counts, some 8 KiB for an idle thread.
 TICK = 1.0  # How late a deadline may be noticed.
 NEVER = float("inf")
+LOOK = 0.25  # Seconds between looks for what a client that took the server role is to be told.
 LINGER = 2.0  # How long a client may go on sending what nobody reads any more, so that it sees the answer.
 
 
@@ -43,6 +47,25 @@ class Engine(web.Engine, Protocol):
 
     def refusal(self, error: KMIPError) -> bytes:
         """The response to bytes that are no request."""
+
+    def courier(self, peer: Peer) -> "Courier":
+        """What is sent to a client that took the server role."""
+
+    def exchange(self, data: bytes, peer: Peer, courier: "Courier") -> bytes | None:
+        """Take a message of such a client; what to answer, if anything."""
+
+
+class Courier(Protocol):
+    """What the server sends on a connection, one request at a time."""
+
+    #: Whether the response to the last one is still to come.
+    waiting: object
+
+    def next(self) -> bytes | None:
+        """The next request."""
+
+    def lost(self) -> None:
+        """The connection has ended."""
 
 
 class Ledger:
@@ -324,6 +347,8 @@ class Connection:
                     self.deadline = clock() + settings.send_timeout
                     connection.sendall(answer)
                     self.begun = False
+                    if peer.serves is not None and not self._exchange(connection, peer, reader):
+                        return
                     message = reader.next()
             except KMIPError as error:
                 log.info("%s sent no request: %s", self.address, error)
@@ -373,6 +398,66 @@ class Connection:
             return Peer("http", self.address, peer.certificate, request.headers, chain=peer.chain)
         peer.headers = request.headers
         return peer
+
+    def _exchange(self, connection: ssl.SSLSocket, peer: Peer, reader: Reader) -> bool:
+        """Send the server's own requests to a client that took the server role, and answer the client's, until it gives
+        the role back; False where the connection is to end."""
+        server = self.server
+        courier = server.engine.courier(peer)
+        reader.accept(Tag.RESPONSE_MESSAGE)
+        ready = select.poll()
+        ready.register(connection, select.POLLIN)
+        begun = False
+        try:
+            while peer.serves is not None:
+                message = reader.next()
+                if server.gate.is_out(self.shown):
+                    return False
+                if message is not None:
+                    begun = False
+                    self._send(connection, self._lent(lambda data=message: server.engine.exchange(data, peer, courier)))
+                    continue
+                if courier.waiting is None and not reader:
+                    if self._send(connection, self._lent(courier.next)):
+                        continue
+                    begun, self.deadline, self.idle = False, NEVER, True
+                    if server.draining:
+                        return False
+                elif not begun:
+                    begun, self.deadline = True, time.monotonic() + server.settings.message_timeout
+                if not connection.pending() and not ready.poll(LOOK * 1000):
+                    continue
+                self.idle = False
+                self.deadline = min(self.deadline, time.monotonic() + server.settings.message_timeout)
+                data = connection.recv(READ_SIZE)
+                if not data:
+                    return False
+                reader.feed(data)
+        except KMIPError as error:
+            log.info("%s is told nothing more: %s", self.address, error)
+            return False
+        finally:
+            self._lent(courier.lost)
+        return True
+
+    def _lent(self, work: Callable[[], bytes | None]) -> bytes | None:
+        """Do something with a connection to the database; nothing while that is away."""
+        database = self.server.pool.lend()
+        try:
+            return work()
+        except DatabaseError as exc:
+            log.warning("notifications of %s wait: %s", self.address, exc)
+            return None
+        finally:
+            self.server.pool.take_back(database)
+
+    def _send(self, connection: ssl.SSLSocket, data: bytes | None) -> bool:
+        """Send a message, if there is one; whether there was."""
+        if data is None:
+            return False
+        self.idle, self.deadline = False, time.monotonic() + self.server.settings.send_timeout
+        connection.sendall(data)
+        return True
 
     def _refuse(self, connection: ssl.SSLSocket, answer: bytes) -> None:
         """Send a last answer to a client that may still be sending."""

@@ -175,6 +175,8 @@ KMS = {
     },
     # What one node does again and again: a function without arguments, and the seconds between two runs.
     "JOBS": {
+        "states": ("keystore.notifications.settle", 5.0),
+        "rotation": ("keystore.rotation.run", 30.0),
         "expiry": ("keystore.expiry.run", 30.0),
         "revocation lists": ("keystore.ca.sign_lists", 60.0),
         "handshake records": ("keystore.handshakes.forget", 3600.0),

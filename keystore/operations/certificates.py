@@ -764,6 +764,9 @@ def re_certify(call: Call, request: ReCertifyRequest) -> ReCertifyResponse:
     _renewed_attributes(call, request, wanted, existing)
     if not wanted.given.link:
         _same_issuer(wanted, existing)
+    old = existing.attributes
+    wanted.attributes.rotate_generation = (old.rotate_generation or 0) + 1
+    old.rotate_latest, old.rotate_date = False, call.now
     names = existing.attributes.name
     existing.attributes.name = []
     wanted.attributes.name = names or wanted.attributes.name
@@ -802,7 +805,7 @@ _NOT_COPIED = frozenset(
         *(Tag.INITIAL_DATE, Tag.DESTROY_DATE, Tag.REVOCATION_REASON, Tag.UNIQUE_IDENTIFIER, Tag.NAME, Tag.STATE),
         *(Tag.DIGEST, Tag.LINK, Tag.LAST_CHANGE_DATE, Tag.ACTIVATION_DATE, Tag.DEACTIVATION_DATE),
         *(Tag.COMPROMISE_DATE, Tag.COMPROMISE_OCCURRENCE_DATE, Tag.ARCHIVE_DATE, Tag.SHORT_UNIQUE_IDENTIFIER),
-        *(Tag.FRESH, Tag.ORIGINAL_CREATION_DATE, Tag.CRYPTOGRAPHIC_USAGE_MASK),
+        *(Tag.FRESH, Tag.ORIGINAL_CREATION_DATE, Tag.CRYPTOGRAPHIC_USAGE_MASK, Tag.ROTATE_DATE, Tag.ROTATE_LATEST),
     }
 )
 

@@ -83,7 +83,7 @@ _BASELINE: Final = frozenset(
         Operation.DISCOVER_VERSIONS,
     }
 )
-#: Operations that a server sends.
+#: Operations that the server sends, and takes from nobody; it carries out all others.
 TO_CLIENTS: Final = frozenset({Operation.NOTIFY, Operation.PUT})
 #: What a server profile asks for beyond the baseline; the names go on with a version in 1.x (2.1, 11.41).
 PROFILES: Final[dict[str, frozenset[Operation]]] = {
@@ -134,20 +134,6 @@ PROFILES: Final[dict[str, frozenset[Operation]]] = {
     "AESXTSServer": frozenset({Operation.CREATE, Operation.REGISTER, Operation.ENCRYPT, Operation.DECRYPT}),
     "QuantumSafeServer": frozenset({Operation.CREATE, Operation.REGISTER}),
     "PKCS_11Server": frozenset({Operation.PKCS_11}),
-}
-
-#: Operations that are not carried out, and why; Query does not list them.
-NOT_OFFERED: Final[dict[Operation, str]] = {
-    Operation.NOTIFY: "the server sends it, and takes it from nobody",
-    Operation.PUT: "the server sends it, and takes it from nobody",
-    **dict.fromkeys(
-        (
-            Operation.SET_ENDPOINT_ROLE,
-            Operation.PKCS_11,
-            Operation.RE_PROVISION,
-        ),
-        "comes with the rarer operations",
-    ),
 }
 
 

@@ -6,13 +6,14 @@ import signal
 import pytest
 from django.db import connections
 
-from keystore import clock, deferred, engine, jobs, store
+from keystore import audit, clock, deferred, engine, jobs, rotation, store
 from keystore.models import DeferredRequest, Job, ManagedObject, ObjectLease
 from kmip.enums import CryptographicAlgorithm, Operation, ProcessingStage, ResultStatus
 from kmip.payloads import CreateKeyPairRequest
 from tests.authority import sealed  # noqa: F401 - a fixture
 from tests.keystore.operations.test_asynchronous import create, poll, submit
-from tests.made import asked, located
+from tests.keystore.test_rotation import SET, age, successor
+from tests.made import asked, located, pair
 from tests.processes import until
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("sealed")]
@@ -126,3 +127,25 @@ def test_the_lease_of_a_dead_process_is_taken_over_when_its_time_is_over():
     killed_while(work)
     lease = jobs.Lease()
     until(lease.take, "the lease of the dead process ends", 10)
+
+
+@pytest.mark.parametrize("point", ["prepared", "half written", "before the record"])
+def test_a_rotation_that_ended_with_its_process_is_done_once(point):
+    """The object is still due, and has one successor in the end."""
+    uid = pair(**SET)[0]
+    age(uid)
+
+    def work():
+        module, name = {
+            "prepared": (engine, "_prepare"),
+            "half written": (store, "save"),
+            "before the record": (audit, "write"),
+        }[point]
+        setattr(module, name, after(getattr(module, name)) if point != "before the record" else die)
+        rotation.run()
+
+    killed_while(work)
+    assert ManagedObject.objects.count() == 2 and successor(uid) is None
+    rotation.run()
+    rotation.run()
+    assert ManagedObject.objects.count() == 4 and successor(uid) is not None

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 
 import pytest
+from django.db import connections as databases
 
 from keystore import conf
 from keystore.authn import Peer
@@ -56,17 +57,21 @@ def pki(tmp_path_factory) -> Pki:
 class Started:
     """A server in a thread, and clients of it."""
 
-    def __init__(self, pki: Pki, **settings: str) -> None:
-        self.pki, self.engine = pki, Echo()
+    def __init__(self, pki: Pki, engine: object = None, *, database: bool = False, **settings: str) -> None:
+        self.pki, self.engine = pki, engine or Echo()
         config = conf.load(
             {}, pki.settings() | {f"KMS_{name.upper()}": str(value) for name, value in settings.items()}, []
         )
         listener = socket.create_server(("127.0.0.1", 0), backlog=512)
         self.address = listener.getsockname()
-        self.server = Server(listener, config, self.engine)
-        self.thread = threading.Thread(target=self.server.serve)
+        self.server = Server(listener, config, self.engine, database=database)
+        self.thread = threading.Thread(target=self._serve)
         self.thread.start()
         self.open: list[socket.socket] = []
+
+    def _serve(self) -> None:
+        self.server.serve()
+        databases.close_all()
 
     def raw(self) -> socket.socket:
         connection = socket.create_connection(self.address, timeout=15)
@@ -82,7 +87,8 @@ class Started:
         return len(self.server.connections)
 
     def close(self) -> None:
-        self.engine.hold.set()
+        if isinstance(self.engine, Echo):
+            self.engine.hold.set()
         for connection in self.open:
             connection.close()
         self.server.drain()

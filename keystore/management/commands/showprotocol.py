@@ -6,8 +6,6 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import CommandParser
 
-from keystore import engine  # noqa: F401 - registers the operations
-from keystore.call import HANDLERS
 from keystore.management.base import ConfiguredCommand
 from keystore.operations import server
 from kmip.attributes import ROWS, By, Row, When
@@ -39,7 +37,8 @@ def page() -> str:
         "Made by `manage.py showprotocol --write` from the tables that the server works with.",
         "## Operations",
         _table(("",), ((str(one.spelling), _offered(one)) for one in PAYLOADS)),
-        *_reasons(),
+        "Sent: by the server, to clients that took the server role on their connection; it takes the operation from\n"
+        "nobody.",
         "## Object types",
         _table(("",), ((one.spelling, _marks(_span(one))) for one in server.OBJECT_TYPES)),
         "## Query functions",
@@ -77,15 +76,8 @@ def _marks(versions: list[Version]) -> list[str]:
 
 def _offered(operation: Operation) -> list[str]:
     since = PAYLOADS[operation].since
-    mark = "x" if operation in HANDLERS else "-"
+    mark = "sent" if operation in server.TO_CLIENTS else "x"
     return [mark if since <= version else "" for version in OLDEST_FIRST]
-
-
-def _reasons() -> list[str]:
-    if not server.NOT_OFFERED:
-        return []
-    lines = [f"- {operation.spelling}: {reason}." for operation, reason in server.NOT_OFFERED.items()]
-    return ["A dash: the version has the operation, and the server does not carry it out.", "\n".join(lines)]
 
 
 def _rules(row: Row) -> tuple[str, ...]:

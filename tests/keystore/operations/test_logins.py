@@ -166,10 +166,11 @@ def test_a_ticket_ends_with_its_lease_time(configure):
     def lifetime(lease_time):
         Ticket.objects.all().delete()
         login(lease_time=lease_time)
-        return round((Ticket.objects.get().expires - now) / clock.SECOND)
+        row = Ticket.objects.get()
+        return round((row.expires - row.created) / clock.SECOND)
 
     date = Item(Tag.LEASE_TIME, Type.DATE_TIME, now // clock.SECOND + 50)
-    assert 48 <= lifetime(date) <= 51 and [lifetime(each) for each in (10, 1000, 0, None)] == [10, 100, 100, 100]
+    assert 30 <= lifetime(date) <= 50 and [lifetime(each) for each in (10, 1000, 0, None)] == [10, 100, 100, 100]
     past = Item(Tag.LEASE_TIME, Type.DATE_TIME, now // clock.SECOND - 50)
     refused(R.INVALID_FIELD, O.LOGIN, LoginRequest(lease_time=past))
     ticket = login()
