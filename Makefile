@@ -15,7 +15,7 @@ test: .venv/.development
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 # Against the servers that TEST_POSTGRES_URL and TEST_MARIADB_URL name; those not named are left out.
 test-db: .venv/.development

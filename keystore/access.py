@@ -6,9 +6,10 @@ namespace, decide about it; to everybody else an object that they have no right 
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from django.db import transaction
+from django.db.models import Q, QuerySet
 
 from keystore import approvals, audit, clock, policy, roles, store
 from keystore.authn import Identity, Peer, accounts
@@ -23,6 +24,8 @@ _ON_NONE: Final = roles.bits(
     (Operation.CREATE, Operation.CREATE_KEY_PAIR, Operation.REGISTER, Operation.LOCATE, Operation.QUERY,
      Operation.DISCOVER_VERSIONS, Operation.PING, Operation.LOGIN, Operation.LOGOUT)
 )  # fmt: skip
+#: Everything that can be granted.
+ALL: Final = roles.ALL & ~_ON_NONE
 #: The columns that lists show of an object, as attributes.
 _SHOWN: Final = tuple((tag.spelling, column) for tag, column in store.COLUMNS.items())
 
@@ -51,6 +54,11 @@ def operations_named(names: Iterable[object]) -> int:
         names = ", ".join(roles.name_of(one) for one in roles.operations_in(found & _ON_NONE))
         raise KMIPError(ResultReason.INVALID_FIELD, f"not operations on an object: {names}")
     return found
+
+
+def can_be_granted(operation: Operation) -> bool:
+    """Whether an operation is on an object, so that a grant can be about it."""
+    return bool(ALL >> operation & 1)
 
 
 def _decided_by(identity: Identity, uid: str, *, lock: bool) -> Managed:
@@ -143,16 +151,44 @@ def _detail(to: str, operations: int, expires: int | None) -> str:
     return f"{to}: {names}" + (f" until {expires}" if expires else "")
 
 
+class Given(NamedTuple):
+    """A grant: on which object, to whom, what, and until when (seconds since 1970; 0 for never)."""
+
+    uid: str
+    principal: str
+    operations: int
+    expires: int
+
+
+def _given(rows: QuerySet[Grant]) -> list[Given]:
+    return [
+        Given(store.uid_of(key), principal, operations, expires // clock.SECOND)
+        for key, principal, operations, expires in rows.values_list("object_id", "principal", "operations", "expires")
+    ]
+
+
+def _in_force() -> Q:
+    return Q(expires=0) | Q(expires__gt=clock.now())
+
+
+def on(identity: Identity, uid: str) -> list[Given]:
+    """The grants on an object, for who decides about it."""
+    managed = _decided_by(identity, uid, lock=False)
+    return _given(Grant.objects.filter(_in_force(), object_id=managed.key).order_by("principal", "expires"))
+
+
+def given(identity: Identity, limit: int) -> list[Given]:
+    """The grants on the identity's own objects, those on the newest objects first."""
+    rows = Grant.objects.filter(_in_force(), namespace=identity.namespace, object__owner=identity.username)
+    return _given(rows.order_by("-object__serial", "principal", "expires")[:limit])
+
+
 def listed(identity: Identity, uid: str) -> list[dict[str, Any]]:
     """Who has which rights on an object, for who decides about it."""
-    managed = _decided_by(identity, uid, lock=False)
-    found: dict[tuple[str, int], int] = {}
-    for row in Grant.objects.filter(object_id=managed.key).order_by("principal", "expires"):
-        if not row.expires or row.expires > clock.now():
-            found[row.principal, row.expires] = row.operations
     return [
-        {"user_id": shown(name), "operations": names(bits)} | ({"expires": until // clock.SECOND} if until else {})
-        for (name, until), bits in found.items()
+        {"user_id": shown(one.principal), "operations": names(one.operations)}
+        | ({"expires": one.expires} if one.expires else {})
+        for one in on(identity, uid)
     ]
 
 

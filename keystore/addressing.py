@@ -16,7 +16,8 @@ from keystore.authn import Identity
 from keystore.models import ManagedObject
 from keystore.store import Managed
 from kmip.attributes import Vendor
-from kmip.enums import ObjectType, RotateNameType, StorageStatusMask
+from kmip.enums import ObjectType, ResultReason, RotateNameType, StorageStatusMask
+from kmip.errors import KMIPError
 from kmip.structures import RotateName
 from kmip.tags import Tag
 
@@ -29,8 +30,12 @@ SYSTEM_TAGS: Final[dict[str, ObjectType]] = {
     "_sd": ObjectType.SECRET_DATA,
     "_oo": ObjectType.OPAQUE_OBJECT,
 }
+#: Objects that tags may name at once: far more than clients mean, and few enough for one transaction.
+MOST: Final = 1000
 #: The vendor that deployed clients name, whatever ours is.
 VENDOR: Final = "cosmian"
+#: The vendor attribute that names the key which a new object is kept wrapped by.
+WRAPPING_KEY: Final = "wrapping_key_id"
 
 
 def vendors() -> tuple[str, ...]:
@@ -77,7 +82,10 @@ def _tagged(identity: Identity, tags: list[str]) -> list[str]:
             objects = objects.filter(object_type=object_type)
         else:
             objects = store.with_tag(objects, identity.namespace, labels, tag)
-    return store.uids(objects, 0, None)
+    found = store.uids(objects, 0, MOST + 1)
+    if len(found) > MOST:
+        raise KMIPError(ResultReason.SERVER_LIMIT_EXCEEDED, f"over {MOST} objects have these tags")
+    return found
 
 
 def key_set(identity: Identity, name: str, now: int) -> list[Managed]:

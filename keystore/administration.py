@@ -8,6 +8,7 @@ import contextlib
 import getpass
 import time
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from cryptography import x509
 from django.contrib.auth import get_user_model
@@ -105,7 +106,9 @@ def disable_user(peer: Peer, identity: Identity, username: str, disabled: bool) 
         account = _account(identity.namespace, username)
         Account.objects.filter(pk=account.pk).update(disabled=disabled)
         if not disabled:
-            lockout.unlock(username)
+            names = {f"{account.namespace_id}/{account.username}", account.username}
+            for name in names if account.user is None else names | {account.user.username}:
+                lockout.unlock(name)
 
 
 def set_password(peer: Peer, identity: Identity, username: str, password: str) -> None:
@@ -152,6 +155,42 @@ def link_person(peer: Peer, identity: Identity, username: str, person: str) -> N
             raise KMIPError(ResultReason.ITEM_NOT_FOUND, f"there is no user {person} of the console")
         Account.objects.filter(user=found).exclude(pk=account.pk).update(user=None)
         accounts.link(account, found)
+
+
+def add_person(peer: Peer, identity: Identity, username: str, password: str) -> Account:
+    """Let a user, registered where it is new, log in at the console with a password. Raises `KMIPError` for a weak one,
+    and for a user who can already."""
+    with change(peer, identity, "Add Person", username):
+        account = accounts.ensure(identity.namespace, username)
+        if account.user_id is not None:
+            raise KMIPError(ResultReason.INVALID_FIELD, "the user logs in at the console already")
+        people = get_user_model()
+        name = accounts.person_name(identity.namespace, username)
+        if people.objects.filter(username=name).exists():
+            raise KMIPError(ResultReason.INVALID_FIELD, f"the console has a user {name} already: link it")
+        _check_password(password, people(username=name))
+        accounts.link(account, people.objects.create_user(name, password=password))
+        return account
+
+
+def set_person_password(peer: Peer, identity: Identity, username: str, password: str) -> None:
+    """Give a user another password for the console, and let it try again at once. Raises `KMIPError` for a weak one."""
+    account = _account(identity.namespace, username)
+    with change(peer, identity, "Set Console Password", username):
+        person = account.user
+        if person is None:
+            raise KMIPError(ResultReason.ITEM_NOT_FOUND, "the user does not log in at the console")
+        _check_password(password, person)
+        person.set_password(password)
+        person.save(update_fields=["password"])
+        lockout.unlock(person.username)
+
+
+def _check_password(password: str, person: Any = None) -> None:
+    try:
+        validate_password(password, person)
+    except ValidationError as exc:
+        raise KMIPError(ResultReason.INVALID_FIELD, " ".join(exc.messages)) from exc
 
 
 # The second factor of people.

@@ -12,4 +12,4 @@ class KeystoreConfig(AppConfig):
 
     def ready(self) -> None:
         """Register the system checks."""
-        from keystore import checks  # noqa: F401
+        from keystore import checks, deployment  # noqa: F401

@@ -24,6 +24,7 @@ from keystore import conf, objects, opened, revocation, states, store, tls
 from keystore.crypto import x509_extensions
 from keystore.crypto import x509_issuing as issuing
 from keystore.crypto.algorithms import PublicKey
+from keystore.crypto.x509_errors import UNREADABLE
 from keystore.crypto.x509_issuing import Revoked, Signer
 from keystore.models import Authority, IssuedCertificate, PkiState, WaitingClient
 from keystore.store import Managed
@@ -102,10 +103,11 @@ def certificate_of(managed: Managed) -> x509.Certificate:
 def load(data: bytes) -> x509.Certificate:
     """A certificate in DER or PEM; raises `KMIPError`."""
     try:
-        if data.lstrip().startswith(b"-----BEGIN"):
-            return x509.load_pem_x509_certificate(data)
-        return x509.load_der_x509_certificate(data)
-    except ValueError as exc:
+        pem = data.lstrip().startswith(b"-----BEGIN")
+        found = x509.load_pem_x509_certificate(data) if pem else x509.load_der_x509_certificate(data)
+        found.extensions  # noqa: B018 - it is read here, so that what cannot be is refused here
+        return found
+    except UNREADABLE as exc:
         raise KMIPError(ResultReason.INVALID_FIELD, "the Certificate Value is not an X.509 certificate") from exc
 
 

@@ -68,6 +68,9 @@ class Server:
     shutdown_grace: float = setting(
         10.0, "Seconds that requests in hand get to finish when the server stops.", minimum=0
     )
+    runtime_folder: Path = setting(
+        Path("var/run"), "Folder of the sockets between the processes of the server, for its own user only."
+    )
     vendor_identification: str = setting("KMS", "Vendor Identification that Query answers and vendor attributes carry.")
 
 
@@ -261,6 +264,10 @@ class Pki:
         None, "File of certificate profiles: OpenSSL's extension sections, each named as its profile."
     )
     token_hours: float = setting(72.0, "Hours that a new client has to use its registration token.", minimum=0.01)
+    public_port: int | None = setting(
+        None, "Port of a plain HTTP listener that gives out revocation lists, OCSP answers and CA certificates alone."
+    )
+    public_hostname: str = setting("0.0.0.0", "Address of that listener.")  # noqa: S104 - for everybody
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,6 +297,8 @@ class Crypto:
         "Bytes of data in one request to encrypt, sign or hash; messages have limits of their own.",
         minimum=1,
     )
+    max_streams: int = setting(1024, "Cryptographic operations in parts that are open at a time on a node.", minimum=1)
+    stream_timeout: float = setting(300.0, "Seconds that an operation in parts waits for the next one.", minimum=1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,7 +48,7 @@ from kmip.messages import (
     protocol_version,
 )
 from kmip.payloads import PAYLOADS
-from kmip.schema import Struct, dump, opened
+from kmip.schema import Encoded, Struct, dump, opened
 from kmip.tags import Tag
 from kmip.ttlv import Item
 from kmip.versions import V1_0, V1_4, V2_1, Version
@@ -70,6 +70,8 @@ SYNCHRONOUS: Final = frozenset(
         Operation.PKCS_11,
     }
 )
+#: How the record of an item that succeeded begins; undone, it says so instead.
+SUCCESS: Final = "Success"
 #: What a client is told of a fault of ours.
 FAULT: Final = "the server could not carry out the request"
 #: What everybody is told while the root key has yet to come.
@@ -333,8 +335,7 @@ def _change(
             audit.write(run.changes)
     except _Undo:
         # The work is gone; the record of it stays.
-        undone = [one._replace(result="Undone") for one in run.changes[:-1]]
-        audit.write([*undone, *run.changes[-1:]])
+        audit.write([one._replace(result="Undone") if one.result == SUCCESS else one for one in run.changes])
     except KMIPError:
         if run.changes:
             audit.write(run.changes)
@@ -549,7 +550,7 @@ def _undone(run: _Run, responses: list[ResponseBatchItem]) -> bool:
     for response in responses[:-1]:
         response.result_status = ResultStatus.OPERATION_UNDONE
         payload = response.response_payload
-        if isinstance(payload, Struct):
+        if isinstance(payload, Struct) and not isinstance(payload, Encoded):
             # What was undone, Usage Limits among it, has given nothing: only identifiers stay, as in case BL-M-2-21.
             kept = {field.name: getattr(payload, field.name) for field in payload._fields if field.name in _STAY}
             response.response_payload = type(payload)(**kept)
@@ -671,7 +672,7 @@ def audit_entry(
         protocol=f"{major}.{minor}",
         operation=str(number) if number is not None else "",
         uid=call.touched[0] if call is not None and call.touched else "",
-        result="Failure" if reason is not None else "Pending" if pending else "Success",
+        result="Failure" if reason is not None else "Pending" if pending else SUCCESS,
         reason="" if reason is None else str(reason),
         since=run.began if began is None else began,
     )

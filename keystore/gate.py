@@ -255,7 +255,8 @@ class Gate:
             shown = read_certificates(connection.shown) if isinstance(connection, Watched) and connection.shown else []
             if not failure.probe:
                 _remember(self._suspect, address)
-            self._note(address, hello, certificate or (shown[0] if shown else None), failure)
+            seen = certificate or (shown[0] if shown else None)
+            self._note(address, hello, seen, _explained(failure, seen))
             raise
         finally:
             if isinstance(connection, Watched):
@@ -324,6 +325,15 @@ class Gate:
         if not self.trust.revoked.keys().isdisjoint(shown.fingerprints):
             return True
         return shown.certificate is not None and not shown.chain and shown.withdrawals != self._withdrawals
+
+
+def _explained(failure: HandshakeFailed, certificate: bytes | None) -> HandshakeFailed:
+    """A refusal with what else is in the way, so that nobody accepts a certificate which OpenSSL refuses again."""
+    if not failure.unknown or certificate is None:
+        return failure
+    if issuing.may_be_client(x509.load_der_x509_certificate(certificate)):
+        return failure
+    return HandshakeFailed(f"{failure.reason}, and is not for TLS clients", advice=tls.ADVICE["usage"])
 
 
 @functools.lru_cache(maxsize=4)

@@ -24,6 +24,7 @@ from django.db import DatabaseError, connections
 from django.db.models import F
 
 from keystore.crypto import x509_issuing as issuing
+from keystore.crypto.x509_errors import UNREADABLE
 from keystore.models import HandshakeRecord, WaitingClient
 from keystore.tls import HandshakeFailed
 
@@ -117,7 +118,7 @@ def read_certificates(message: bytes) -> list[bytes]:
             if found:
                 x509.load_der_x509_certificate(found[0])
                 return found
-        except (IndexError, ValueError):
+        except (IndexError, *UNREADABLE):
             continue
     return []
 
@@ -362,12 +363,12 @@ def describe(certificate: bytes) -> dict[str, Any]:
             "not_before": int(parsed.not_valid_before_utc.timestamp()),
             "not_after": int(parsed.not_valid_after_utc.timestamp()),
         }
-    except ValueError:
+    except UNREADABLE:
         return {"subject": "(unreadable)"}
     try:
         usages = parsed.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
         found["usages"] = " ".join(_usage(usage) for usage in usages)[:200]
-    except (x509.ExtensionNotFound, ValueError):
+    except (x509.ExtensionNotFound, *UNREADABLE):
         found["usages"] = ""
     return found
 
@@ -381,11 +382,13 @@ def _usage(oid: x509.ObjectIdentifier) -> str:
 
 
 def well_formed(certificate: bytes, now: int) -> bool:
-    """Whether a certificate could be accepted as a client's by itself: it names somebody, is valid, and strong."""
+    """Whether a certificate could be accepted as a client's by itself: it names somebody, is valid, strong, and not
+    for something else."""
     try:
         parsed = x509.load_der_x509_certificate(certificate)
         key = parsed.public_key()
-    except ValueError:
+        name = issuing.common_name(parsed.subject)
+    except UNREADABLE:
         return False
     moment = datetime.fromtimestamp(now, UTC)
     strong = (isinstance(key, rsa.RSAPublicKey) and key.key_size >= 2048) or (
@@ -393,7 +396,7 @@ def well_formed(certificate: bytes, now: int) -> bool:
     )
     strong = strong or type(key).__name__.startswith(("Ed25519", "Ed448"))
     valid = parsed.not_valid_before_utc <= moment <= parsed.not_valid_after_utc
-    return strong and valid and bool(issuing.common_name(parsed.subject))
+    return strong and valid and bool(name) and issuing.may_be_client(parsed)
 
 
 def queue(certificate: bytes, address: str, count: int, now: int) -> None:

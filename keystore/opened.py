@@ -4,6 +4,7 @@ A key that was opened stays in memory, bounded in number and age, by identifier 
 the row's version, state and rights from the database before, so that a change on another node counts at once.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -14,7 +15,7 @@ from keystore.crypto.ciphers import Remote
 from keystore.store import Managed
 from kmip.enums import CryptographicAlgorithm, ObjectType, ResultReason, UsageLimitsUnit
 from kmip.errors import KMIPError
-from kmip.objects import Certificate, KeyValue
+from kmip.objects import Certificate, KeyBlock, KeyValue
 from kmip.structures import CryptographicParameters
 from kmip.tags import Tag
 
@@ -38,6 +39,15 @@ def key_of(managed: Managed) -> Opened:
     return cast(Opened, store.opened_keys.get(managed.key, managed.version, lambda: _open(managed)))
 
 
+class WrappedError(KMIPError):
+    """A key is kept wrapped, and nobody has said how to unwrap it."""
+
+
+def unwrapped(managed: Managed, unwrap: Callable[[KeyBlock], None]) -> Opened:
+    """The key in an object that keeps it wrapped. It is kept nowhere: its wrapping key may be revoked, too."""
+    return _open(managed, unwrap)
+
+
 def private_key_of(managed: Managed) -> PrivateKey:
     """The private key in a Private Key object; raises `KMIPError`."""
     found = key_of(managed).key if managed.object_type == O.PRIVATE_KEY else None
@@ -54,9 +64,9 @@ def public_key_of(managed: Managed) -> PublicKey:
     return found
 
 
-def _open(managed: Managed) -> Opened:
+def _open(managed: Managed, unwrap: Callable[[KeyBlock], None] | None = None) -> Opened:
     attributes = managed.attributes
-    key, algorithm = material(managed)
+    key, algorithm = material(managed, unwrap)
     limits = attributes.usage_limits
     return Opened(
         key,
@@ -66,7 +76,9 @@ def _open(managed: Managed) -> Opened:
     )
 
 
-def material(managed: Managed) -> tuple[bytes | Remote | PrivateKey | PublicKey, CryptographicAlgorithm | None]:
+def material(
+    managed: Managed, unwrap: Callable[[KeyBlock], None] | None = None
+) -> tuple[bytes | Remote | PrivateKey | PublicKey, CryptographicAlgorithm | None]:
     """The key in an object and its algorithm, read anew."""
     attributes = managed.attributes
     stored = managed.material
@@ -83,9 +95,13 @@ def material(managed: Managed) -> tuple[bytes | Remote | PrivateKey | PublicKey,
     block = objects.key_block(managed_object)
     if block is None or object_type not in _KEYS:
         raise KMIPError(ResultReason.INVALID_OBJECT_TYPE, f"{object_type} is not a key that the server uses")
+    if block.key_wrapping_data is not None:
+        if unwrap is None:
+            raise WrappedError(ResultReason.INVALID_FIELD, "the key is kept wrapped: the server cannot use it so")
+        unwrap(block)
     value = block.key_value
-    if block.key_wrapping_data is not None or not isinstance(value, KeyValue):
-        raise KMIPError(ResultReason.INVALID_FIELD, "the key is kept wrapped: the server cannot use it")
+    if not isinstance(value, KeyValue):
+        raise KMIPError(ResultReason.KEY_VALUE_NOT_PRESENT, "the server does not hold the material of this object")
     algorithm = block.cryptographic_algorithm or attributes.cryptographic_algorithm
     domain = attributes.cryptographic_domain_parameters
     found = keys.read(

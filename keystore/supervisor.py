@@ -149,7 +149,7 @@ def addresses() -> dict[str, tuple[str, int]]:
 
 
 def _unavailable(config: Config, key: str, host: str, port: int, exc: OSError) -> ConfigError:
-    listener = "HTTP" if key.startswith("http.") else "KMIP"
+    listener = {"http": "HTTP", "pki": "public"}.get(key.partition(".")[0], "KMIP")
     problem = f"the {listener} listener cannot use port {port} of {host}: {exc.strerror}"
     return config.error(key, problem, "stop what uses it, or choose another")
 

@@ -25,6 +25,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from keystore import revocation
 from keystore.conf import Config
+from keystore.crypto.x509_errors import UNREADABLE
 
 # Forward secret and authenticated, for clients of the last ten years.
 CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
@@ -403,6 +404,6 @@ def unfit(certificate: bytes) -> tuple[str, str] | None:
         return "it has no extended key usage clientAuth", "usage"
     except UnsupportedAlgorithm:
         return "its signature or key is of an unknown kind", "weak"
-    except ValueError:
+    except UNREADABLE:
         return "it cannot be parsed", "other"
     return None if ExtendedKeyUsageOID.CLIENT_AUTH in usages.value else REFUSALS[26]

@@ -250,7 +250,7 @@ def opened(material: bytes) -> tuple[Any, CryptographicAlgorithm]:
 _REFUSALS: Final = ("MechanismInvalid", "MechanismParamInvalid", "ArgumentsBad", "KeyTypeInconsistent")
 
 
-class _InToken:
+class InToken:
     """A key in a token: how it is found there, and what its token's refusals mean."""
 
     def __init__(self, found: Reference) -> None:
@@ -259,6 +259,10 @@ class _InToken:
 
     def __repr__(self) -> str:
         return f"<{self._found.kind} key in the token {self._found.token}>"
+
+    def pack(self) -> bytes:
+        """What `opened` makes the same key of in another process."""
+        return self._found.pack()
 
     def _use(self, work: Callable[[Any], T], probe: Callable[[Any], object]) -> T:
         """The result of work with the key.
@@ -295,7 +299,7 @@ class _InToken:
         return found[0]
 
 
-class SecretKey(_InToken, Remote):
+class SecretKey(InToken, Remote):
     """An AES key in a token."""
 
     def __len__(self) -> int:
@@ -364,7 +368,7 @@ def _names(algorithm: hashes.HashAlgorithm | None) -> tuple[Any, Any]:
     return pkcs11.Mechanism[named[0]], pkcs11.MGF[named[1]]
 
 
-class _PrivateKey(_InToken):
+class _PrivateKey(InToken):
     """What both kinds of private keys have in common."""
 
     def _leaves(self) -> NoReturn:

@@ -5,7 +5,7 @@ before (decrypt, verify, unwrap).
 """
 
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Final
 
 from keystore import store
@@ -73,16 +73,22 @@ _NAMES: Final = {
 }
 
 
-@contextmanager
-def allocated(managed: Managed, key: Opened, size: int) -> Iterator[None]:
-    """Take what protecting `size` bytes costs off an object's Usage Limits, and give it back where that fails.
+def allocated(managed: Managed, key: Opened, size: int, *, objects: int = 1) -> AbstractContextManager[None]:
+    """Take what protecting `size` bytes of some objects costs off an object's Usage Limits, and give it back where that
+    fails; the later parts of a stream are no objects more.
 
     Raises `KMIPError` (Permission Denied: 2.1, 6.1.17) where less is left.
     """
     if managed.usage_remaining is None:
-        yield
-        return
-    amount = size if key.unit == UsageLimitsUnit.BYTE else 1
+        return _UNLIMITED
+    return _allocation(managed, size if key.unit == UsageLimitsUnit.BYTE else objects)
+
+
+_UNLIMITED: Final = nullcontext()
+
+
+@contextmanager
+def _allocation(managed: Managed, amount: int) -> Iterator[None]:
     if amount and not store.count_down(managed.key, amount):
         raise KMIPError(ResultReason.PERMISSION_DENIED, "less than that is left of the object's Usage Limits")
     try:

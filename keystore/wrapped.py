@@ -7,7 +7,7 @@ right to decrypt; MACs and signatures likewise. What its state, dates and usage 
 from contextlib import AbstractContextManager, nullcontext
 from typing import Final, NamedTuple, TypeVar
 
-from keystore import ca, opened, uses
+from keystore import addressing, ca, objects, opened, uses
 from keystore.call import Call
 from keystore.crypto import wrapping
 from keystore.crypto.algorithms import bad
@@ -15,17 +15,18 @@ from keystore.crypto.wrapping import Using
 from keystore.opened import Opened
 from keystore.store import Managed
 from kmip import ttlv
-from kmip.attributes import Attributes, key_of
+from kmip.attributes import Attributes, Vendor, key_of
 from kmip.enums import CryptographicUsageMask as Mask
 from kmip.enums import EncodingOption, LinkType, ObjectType, Operation, ResultReason, WrappingMethod
 from kmip.errors import KMIPError
 from kmip.objects import KeyBlock, KeyValue
-from kmip.schema import dump
+from kmip.schema import Struct, dump
 from kmip.structures import (
     CryptographicParameters,
     EncryptionKeyInformation,
     KeyWrappingData,
     KeyWrappingSpecification,
+    Link,
     MACSignatureKeyInformation,
 )
 from kmip.tags import Tag
@@ -62,6 +63,7 @@ _REASONS: Final = {
     ResultReason.OBJECT_ARCHIVED: ResultReason.WRAPPING_OBJECT_ARCHIVED,
     ResultReason.OBJECT_DESTROYED: ResultReason.WRAPPING_OBJECT_DESTROYED,
 }
+_SECRET: Final = frozenset({O.SYMMETRIC_KEY, O.PRIVATE_KEY, O.SECRET_DATA, O.SPLIT_KEY})
 Roles = dict[ObjectType, tuple[Mask, Operation]]
 
 
@@ -96,6 +98,34 @@ def wrap(call: Call, block: KeyBlock | None, specification: KeyWrappingSpecifica
         iv_counter_nonce=done.iv,
         encoding_option=specification.encoding_option,
     )
+
+
+def keep_wrapped(call: Call, object_type: ObjectType, managed_object: Struct, attributes: Attributes) -> None:
+    """Wrap the secret of a new object under the key that clients of the JSON dialect name in an attribute of their own;
+    it is kept so, and unwrapped for its uses."""
+    names = [Vendor(vendor, addressing.WRAPPING_KEY) for vendor in addressing.vendors()]
+    named = next((attributes[name] for name in names if name in attributes), None)
+    if named is None or object_type not in _SECRET:
+        return
+    block = objects.key_block(managed_object)
+    if block is None or is_wrapped(block) or not isinstance(block.key_value, KeyValue):
+        return
+    uid = next(iter(named.values())).value
+    if not isinstance(uid, str):
+        raise KMIPError(
+            ResultReason.INVALID_ATTRIBUTE_VALUE, f"{addressing.WRAPPING_KEY} is the text of a Unique Identifier"
+        )
+    specification = KeyWrappingSpecification(
+        wrapping_method=W.ENCRYPT,
+        encryption_key_information=EncryptionKeyInformation(unique_identifier=uid),
+        encoding_option=(
+            EncodingOption.NO_ENCODING
+            if isinstance(block.key_value.key_material, bytes)
+            else EncodingOption.TTLV_ENCODING
+        ),
+    )
+    wrap(call, block, specification, attributes)
+    attributes.link = [*attributes.link, Link(link_type=LinkType.WRAPPING_KEY_LINK, linked_object_identifier=uid)]
 
 
 def _encoded(call: Call, value: KeyValue, specification: KeyWrappingSpecification, attributes: Attributes) -> bytes:

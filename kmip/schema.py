@@ -24,7 +24,7 @@ from kmip import ttlv
 from kmip.enums import Enumeration, Mask, ResultReason
 from kmip.errors import KMIPError
 from kmip.tags import BY_NUMBER, Extension, Tag, spelling
-from kmip.ttlv import PADDING, Item, Type, pack_head, pack_head_into
+from kmip.ttlv import PADDING, Item, Type, pack_head, pack_head_into, shown
 from kmip.versions import V1_0, V2_1, VERSIONS, Version
 
 LongInteger = Annotated[int, Type.LONG_INTEGER]
@@ -210,7 +210,7 @@ class Struct:
     _writers: ClassVar[dict[Version, Writer]]
 
     def __init_subclass__(cls) -> None:
-        dataclasses.dataclass(kw_only=True)(cls)
+        dataclasses.dataclass(kw_only=True, repr=False)(cls)
         hints = typing.get_type_hints(cls, vars(sys.modules[cls.__module__]), include_extras=True)
         cls._fields = tuple(
             Field(position, field, hints[field.name])
@@ -229,6 +229,11 @@ class Struct:
         }
         if "_writers" not in vars(cls):
             cls._writers = _Writers(cls)
+
+    def __repr__(self) -> str:
+        values = ((field.name, getattr(self, field.name)) for field in self._fields)
+        told = ", ".join(f"{name}={shown(value)}" for name, value in values if value is not None and value != [])
+        return f"{type(self).__name__}({told})"
 
     @classmethod
     def load(cls, item: Item, *, partial: bool = False) -> Self:

@@ -42,6 +42,20 @@ class Item(NamedTuple):
     type: int
     value: Any
 
+    def __repr__(self) -> str:
+        return f"Item(tag={self.tag:#x}, type={self.type}, value={shown(self.value)})"
+
+
+def shown(value: Any) -> str:
+    """A value for people who look for a fault: of what may be a key or a password, only how long it is."""
+    if isinstance(value, bytes | bytearray | str):
+        return f"<{len(value)} {'characters' if isinstance(value, str) else 'bytes'}>"
+    if type(value) is int and value.bit_length() > 64:
+        return f"<{value.bit_length()} bits>"
+    if isinstance(value, list):
+        return f"[{', '.join(map(shown, value))}]"
+    return repr(value)
+
 
 HEADER: Final = 8
 #: The deepest message of the specification has some fifteen levels.

@@ -8,9 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
+import orjson
 from django.db import DatabaseError
 from rest_framework.exceptions import ParseError, UnsupportedMediaType
-from rest_framework.parsers import JSONParser
+from rest_framework.parsers import BaseParser
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -263,11 +264,23 @@ def check(schema: dict[str, Any], value: Any, name: str) -> None:
                 check(inner, value[key], key)
 
 
+class BoundedJSON(BaseParser):
+    """JSON by a parser that ends at a depth instead of at the end of the stack."""
+
+    media_type = "application/json"
+
+    def parse(self, stream: Any, media_type: str | None = None, parser_context: Any = None) -> Any:
+        try:
+            return orjson.loads(stream.read())
+        except orjson.JSONDecodeError as exc:
+            raise ParseError("the body is not JSON") from exc
+
+
 class AccessView(APIView):
     """Every path of the access API; which, its endpoints say."""
 
     endpoints: dict[str, Endpoint] = {}
-    parser_classes = [JSONParser]
+    parser_classes = [BoundedJSON]
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         """Nothing of the REST framework's own: `authn` says who asks."""

@@ -5,15 +5,15 @@ What is decided about clients, `keystore.clients` decides."""
 import base64
 import binascii
 import functools
-import json
 from collections.abc import Callable
 from typing import Any
 
+import orjson
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.csrf import csrf_exempt
-from django.views.decorators.http import require_GET, require_POST
+from django.views.decorators.http import require_GET, require_POST, require_safe
 
 from keystore import authn, bundles, ca, clients, conf
 from keystore.crypto import x509_issuing as issuing
@@ -68,7 +68,7 @@ def private(view: View) -> View:
 
 def _body(request: HttpRequest) -> dict[str, Any]:
     try:
-        found = json.loads(request.body or b"{}")
+        found = orjson.loads(request.body or b"{}")
     except ValueError as exc:
         raise KMIPError(ResultReason.INVALID_FIELD, "the body is not JSON") from exc
     if not isinstance(found, dict):
@@ -112,7 +112,7 @@ def _cached(request: HttpRequest, content: bytes, content_type: str, seconds: in
     return response
 
 
-@require_GET
+@require_safe
 @answered
 def crl(request: HttpRequest, issuer: str) -> HttpResponse:
     """An authority's revocation list, in DER or with `?format=pem` in PEM."""
@@ -123,7 +123,7 @@ def crl(request: HttpRequest, issuer: str) -> HttpResponse:
     return _cached(request, content, "application/pkix-crl", 60)
 
 
-@require_GET
+@require_safe
 @answered
 def certificate(request: HttpRequest, issuer: str) -> HttpResponse:
     """An authority's own certificate, in DER or with `?format=pem` in PEM."""

@@ -76,6 +76,11 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
     bound: ClassVar[socket.socket | None] = None
 
     @classmethod
+    def processes(cls, config: conf.Config) -> int:
+        """How many there are to be."""
+        return conf.processes(config.http.workers)
+
+    @classmethod
     def load_context(cls, config: conf.Config) -> None:
         """Use these certificates for connections yet to come, here and in processes forked from here."""
         cls.contexts = gate.contexts(config, "http") if conf.has_tls(config) else None
@@ -318,8 +323,14 @@ def reload_context() -> None:
         log.info("certificates reloaded")
 
 
-def serve() -> None:
+#: The worker that this process's gunicorn is to run.
+serving: type[Worker] = Worker
+
+
+def serve(chosen: type[Worker] = Worker) -> None:
     """Run gunicorn in this process, with the project's configuration of it."""
+    global serving
+    serving = chosen
     settings = Path(__file__).resolve().parent.parent / "kmsproject" / "gunicorn.py"
     sys.argv = ["gunicorn", "-c", str(settings), "kmsproject.wsgi"]
     WSGIApplication("%(prog)s [OPTIONS] [APP_MODULE]").run()

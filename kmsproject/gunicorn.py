@@ -31,10 +31,11 @@ try:
 except conf.ConfigError as error:
     conf.refuse(error)
 
-assert worker.Worker.bound is not None
-bind = f"fd://{worker.Worker.bound.fileno()}"
-worker_class = worker.Worker
-workers = conf.processes(current.http.workers)
+serving = worker.serving
+assert serving.bound is not None
+bind = f"fd://{serving.bound.fileno()}"
+worker_class = serving
+workers = serving.processes(current)
 threads = current.http.threads
 worker_connections = current.http.max_connections
 keepalive = max(1, int(current.http.keep_alive))
@@ -48,13 +49,13 @@ loglevel = "warning"
 errorlog = "-"
 
 # gunicorn takes a listener with a certificate file for HTTPS; the file itself is only read by keystore.tls.
-if conf.has_tls(current):
+if serving.contexts is not None:
     certfile = str(current.tls.tls_p12_file or current.tls.tls_cert_file)
 
 
 def ssl_context(_config: Any, _default: Any) -> ssl.SSLContext | None:
     """The same context that the project's worker uses, should another worker class be chosen."""
-    return worker.Worker.contexts.plain if worker.Worker.contexts is not None else None
+    return serving.contexts.plain if serving.contexts is not None else None
 
 
 def on_starting(arbiter: Any) -> None:

@@ -129,7 +129,9 @@ LOGIN_REDIRECT_URL = "/ui/"
 
 LANGUAGE_CODE = "en"
 # Those whose catalogue is complete.
-LANGUAGES = [("en", "English")]
+LANGUAGES = [("en", "English"), ("fr", "French")]
+# Before Django's own catalogues, which have some of the same strings.
+LOCALE_PATHS = [BASE_DIR / "ui" / "locale"]
 USE_TZ = True
 TIME_ZONE = "UTC"
 
@@ -150,6 +152,11 @@ SESSION_EXPIRE_AT_BROWSER_CLOSE = True
 SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_REFERRER_POLICY = "same-origin"
 SECURE_HSTS_SECONDS = 31_536_000 if HAS_TLS else 0
+SECURE_SSL_REDIRECT = HAS_TLS
+# What the public listener gives out is signed, and asked for over plain HTTP.
+SECURE_REDIRECT_EXEMPT = [r"^pki/"]
+# A key server speaks for its own name, neither for those below it nor for a list in browsers.
+SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
 X_FRAME_OPTIONS = "DENY"
 DATA_UPLOAD_MAX_MEMORY_SIZE = CONFIG.http.max_body_size
 
@@ -168,7 +175,10 @@ KMS = {
     # What `runkms` starts: functions of the configuration, each to a list of `supervisor.Child`.
     "PROCESSES": {
         "revocation": "keystore.revocation.children",
+        # Before the ones that it serves: they inherit the way to it.
+        "streams": "keystore.keeper.children",
         "http": "kmip_api.worker.children",
+        "public": "kmip_api.public.children",
         "kmip": "kmip_socket.server.children",
         "audit": "keystore.chain.children",
         "jobs": "keystore.jobs.children",

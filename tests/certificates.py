@@ -61,9 +61,10 @@ def make(
     begins: datetime.timedelta = -DAY,
     ends: datetime.timedelta = 30 * DAY,
     local: bool = False,
+    key: object = None,
 ) -> Made:
-    """A certificate signed by the issuer, or by itself."""
-    key = ec.generate_private_key(ec.SECP256R1())
+    """A certificate signed by the issuer, or by itself; of a new key unless one is given."""
+    key = key or ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     now = datetime.datetime.now(datetime.UTC)
     builder = (

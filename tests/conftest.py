@@ -1,5 +1,6 @@
 """What all tests share: a configuration that no file or variable of this machine reaches."""
 
+import contextlib
 import dataclasses
 import os
 import tempfile
@@ -76,16 +77,29 @@ class Server(NamedTuple):
     log: list[str]
 
 
-@pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A real server with mutual TLS for all tests of clients and of conformance, its certificates made by `initpki`."""
-    folder = tmp_path_factory.mktemp("server")
+@contextlib.contextmanager
+def serving(folder: Path) -> Iterator[Server]:
+    """A real server with mutual TLS, its certificates made by `initpki`."""
     done = manage(folder, "initpki", "--folder", "pki", "--client", "alice", "--write-config", "kms.toml")
     assert done.returncode == 0, done.stderr
     with Running(folder, KMS_CONFIG=str(folder / "kms.toml"), KMS_POLICY="permissive") as running:
         port, https = running.kmip_port, running.http_port
         pki = folder / "pki"
         yield Server(port, https, pki / "ca.pem", pki / "client.pem", pki / "client.key", folder, running.err)
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server for all tests of clients."""
+    with serving(tmp_path_factory.mktemp("server")) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def empty_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server that holds nothing but what the OASIS cases leave: some of them count what is there."""
+    with serving(tmp_path_factory.mktemp("empty")) as started:
+        yield started
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

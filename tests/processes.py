@@ -36,6 +36,8 @@ def environment(folder: Path, settings: Mapping[str, str]) -> dict[str, str]:
     own = {
         "KMS_SQLITE_PATH": str(folder),
         "KMS_ROOT_KEY_FILE": str(root_key),
+        # Relative, since the path of a socket is short.
+        "KMS_RUNTIME_FOLDER": ".",
         "KMS_CHECKPOINT_FILE": str(folder / "audit-checkpoints.jsonl"),
         "KMS_PORT": "0",
         "KMS_SOCKET_SERVER_PORT": "0",

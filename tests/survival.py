@@ -4,6 +4,9 @@ python survival.py fill 20     prints a line of JSON: identifier -> SHA-256 of t
 python survival.py check       reads such a line; every object must be had in a legal state, with its own material
 python survival.py canaries    registers an object of each type, uses it, fails in many ways, makes a backup and dies;
                                prints the materials in hexadecimal
+python survival.py scale 100000
+                               fills a database with so many rows, backs it up and restores it; prints the seconds and
+                               the most memory that each took
 python survival.py kill backup 50
                                kills one of `SCENES` at so many random points; after each everything must be whole
 """
@@ -13,6 +16,7 @@ import hashlib
 import json
 import os
 import random
+import resource
 import shutil
 import signal
 import sys
@@ -153,6 +157,44 @@ def canaries() -> None:
     audit.writer.flush()
     print(json.dumps({uid: material.hex() for uid, material in made.items()}), flush=True)
     os.kill(os.getpid(), signal.SIGKILL)  # The write-ahead log stays.
+
+
+# Scale.
+
+
+def many(count: int) -> None:
+    """So many objects, made by the database itself from one; only that one opens."""
+    register(0, os.urandom(32))
+    columns = [field.column for field in ManagedObject._meta.concrete_fields]
+    copied = ", ".join("printf('copy-%09d', n)" if name == "uid" else name for name in columns)
+    with connections["default"].cursor() as cursor:
+        cursor.execute(
+            f"WITH RECURSIVE count(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM count WHERE n < {count - 1}) "
+            f"INSERT INTO keystore_managedobject ({', '.join(columns)}) SELECT {copied} "
+            "FROM count, (SELECT * FROM keystore_managedobject LIMIT 1)"
+        )
+
+
+def weighed(work: Callable[[], object]) -> dict[str, float]:
+    """Seconds and MiB that work takes at most, beyond those that this process has."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    begun = time.monotonic()
+    work()
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    return {"seconds": round(time.monotonic() - begun, 1), "mib": round(grown / 1024, 1)}
+
+
+def scale(count: int) -> None:
+    """Back up and restore many objects."""
+    assert forked(lambda: call_command("migrate", verbosity=0)) == 0
+    shutil.copy(database(), "empty.sqlite3")
+    assert forked(lambda: many(count)) == 0
+    made = told(lambda: weighed(back_up))
+    empty()
+    restored_ = told(lambda: weighed(lambda: backup.restore(FILE)))
+    assert told(ManagedObject.objects.count) == count
+    size = FILE.stat().st_size
+    print(json.dumps({"objects": count, "bytes": size, "backup": made, "restore": restored_}))
 
 
 # Killing.
@@ -327,5 +369,6 @@ if __name__ == "__main__":
         "fill": lambda: fill(int(arguments[0])),
         "check": check,
         "canaries": canaries,
+        "scale": lambda: scale(int(arguments[0])),
         "kill": lambda: kill(arguments[0], int(arguments[1])),
     }[sys.argv[1]]()

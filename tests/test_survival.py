@@ -14,6 +14,7 @@ import pytest
 from tests.processes import environment
 
 PROGRAM = Path(__file__).resolve().parent / "survival.py"
+ROWS = int(os.environ.get("SURVIVAL_ROWS") or 20_000)
 POINTS = int(os.environ.get("SURVIVAL_POINTS") or 4)
 
 
@@ -26,3 +27,14 @@ def test_every_key_survives_kill_9(tmp_path, what):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["killed"] > 0
+
+
+def test_backup_and_restore_take_the_same_memory_however_many_rows_there_are(tmp_path):
+    """Some tens of MiB for buffers and groups of rows; a million rows in memory would be gigabytes."""
+    done = subprocess.run(
+        [sys.executable, str(PROGRAM), "scale", str(ROWS)],
+        cwd=tmp_path, env=environment(tmp_path, {}), capture_output=True, text=True, timeout=120 + ROWS // 500,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["objects"] == ROWS and told["backup"]["mib"] < 64 and told["restore"]["mib"] < 64

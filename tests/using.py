@@ -22,9 +22,9 @@ A, M = CryptographicAlgorithm, CryptographicUsageMask
 ALL = int(M.UNRESTRICTED)
 
 
-def wanted(*, algorithm=None, length=None, mask=ALL, active=True, parameters=None, **others):
+def wanted(*, algorithm=None, length=None, mask=ALL, active=True, parameters=None, tags=None, **others):
     """The attributes of a key to be, which is active from an hour ago."""
-    found = Attributes()
+    found = Attributes(tags or {})
     found.cryptographic_algorithm, found.cryptographic_length = algorithm, length
     found.cryptographic_usage_mask = int(mask)
     if active:

@@ -11,12 +11,16 @@ from django.utils.functional import lazystr
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
+from keystore import ca
 from keystore.crypto.algorithms import ALGORITHMS, CURVES, Asymmetric, Mac, Symmetric
-from kmip.attributes import Attributes
+from kmip.attributes import Attributes, Vendor
 from kmip.enums import (
+    AlternativeNameType,
+    CertificateRequestType,
     CryptographicAlgorithm,
     CryptographicUsageMask,
     KeyFormatType,
+    LinkType,
     NameType,
     ObjectType,
     Operation,
@@ -24,9 +28,11 @@ from kmip.enums import (
     SecretDataType,
 )
 from kmip.objects import KeyBlock, KeyValue, OpaqueObject, SecretData
-from kmip.payloads import CreateKeyPairRequest, CreateRequest, RegisterRequest
+from kmip.payloads import CertifyRequest, CreateKeyPairRequest, CreateRequest, RegisterRequest
 from kmip.schema import Struct
-from kmip.structures import CryptographicDomainParameters, Name
+from kmip.structures import AlternativeName, CryptographicDomainParameters, Link, Name
+from kmip.tags import Tag
+from kmip.ttlv import Item, Type
 from ui.detect import BYTES
 from ui.words import spaced
 
@@ -214,18 +220,11 @@ class KeyPairForm(ObjectForm):
     field_order = ("name", "algorithm", "private_uses", "public_uses", "groups", "description")
 
     def payload(self) -> Struct:
-        algorithm, _, kind = self.cleaned_data["algorithm"].partition(":")
         common = self.common()
         common.name = []
         sensitive, extractable = common.sensitive, common.extractable
         common.sensitive = common.extractable = None
-        common.cryptographic_algorithm = A[algorithm] if algorithm in A.__members__ else _named(algorithm)
-        if kind.isdecimal():
-            common.cryptographic_length = int(kind)
-        elif kind:
-            common.cryptographic_domain_parameters = CryptographicDomainParameters(
-                recommended_curve=RecommendedCurve[kind]
-            )
+        _set_algorithm(common, self.cleaned_data["algorithm"])
         private, public = Attributes(), Attributes()
         name = self.cleaned_data["name"]
         if name:
@@ -237,6 +236,18 @@ class KeyPairForm(ObjectForm):
         public.cryptographic_usage_mask = Uses.mask(self.cleaned_data["public_uses"])
         return CreateKeyPairRequest(
             common_attributes=common, private_key_attributes=private, public_key_attributes=public
+        )
+
+
+def _set_algorithm(attributes: Attributes, chosen: str) -> None:
+    """The algorithm with its length or curve, as the list of pairs has them."""
+    algorithm, _, kind = chosen.partition(":")
+    attributes.cryptographic_algorithm = A[algorithm] if algorithm in A.__members__ else _named(algorithm)
+    if kind.isdecimal():
+        attributes.cryptographic_length = int(kind)
+    elif kind:
+        attributes.cryptographic_domain_parameters = CryptographicDomainParameters(
+            recommended_curve=RecommendedCurve[kind]
         )
 
 
@@ -313,17 +324,98 @@ class OpaqueForm(ObjectForm):
         return RegisterRequest(object_type=ObjectType.OPAQUE_OBJECT, attributes=attributes, opaque_object=value)
 
 
+def _profiles() -> list[tuple[str, Any]]:
+    return [("", _("as the request and the key say")), *((name, name) for name in sorted(ca.profiles()))]
+
+
+class CertificateForm(ObjectForm):
+    """A certificate, signed by an authority here or by its own key: for a request, or with a new key pair."""
+
+    operation = Operation.CERTIFY
+    active = activation = deactivation = sensitive = extractable = None
+    csr = forms.CharField(
+        label=_("Certificate request"),
+        required=False,
+        max_length=65_536,
+        widget=forms.Textarea(attrs={"rows": 6, "spellcheck": "false", "class": "code"}),
+        help_text=_("PKCS#10 in PEM. Empty: the server makes a key pair, too."),
+    )
+    subject = forms.CharField(
+        label=_("Subject"),
+        required=False,
+        max_length=500,
+        help_text=_("A common name, or all of it as CN=…,O=…. Empty: the request's."),
+    )
+    issuer = forms.CharField(
+        label=_("Issuer"),
+        required=False,
+        max_length=64,
+        help_text=_("Identifier of the certificate of a CA here. Empty: signed by its own key."),
+    )
+    profile = forms.ChoiceField(label=_("Profile"), required=False, choices=_profiles)
+    algorithm = forms.ChoiceField(label=_("Algorithm of a new key"), choices=_pair_choices, initial="EC:P_256")
+    dns = forms.CharField(
+        label=_("DNS names"), required=False, max_length=2000, help_text=_("Several are separated by commas.")
+    )
+    days = forms.IntegerField(label=_("Days of validity"), required=False, min_value=1, max_value=36_500)
+    first = ("name", "csr", "subject", "issuer", "profile")
+    field_order = ("name", "csr", "subject", "issuer", "profile", "algorithm", "dns", "days", "groups", "description")
+
+    def clean(self) -> dict[str, Any]:
+        data = super().clean() or {}
+        if not data.get("csr", "").strip() and not data.get("subject", "").strip():
+            self.add_error("subject", gettext("Without a request, the certificate needs a subject."))
+        return data
+
+    def payload(self) -> Struct:
+        data = self.cleaned_data
+        attributes = self.common()
+        attributes.extractable = None  # Nothing was asked about it.
+        subject = data["subject"].strip()
+        if "=" in subject:
+            attributes.update(text_attribute("certificate-subject", subject))
+        elif subject:
+            attributes.certificate_subject_cn = [subject]
+        if data["issuer"]:
+            link = Link(link_type=LinkType.CERTIFICATE_LINK, linked_object_identifier=data["issuer"])
+            attributes.link = [link]
+        if data["profile"]:
+            attributes.update(text_attribute("certificate-profile", data["profile"]))
+        if data["days"]:
+            attributes.update(text_attribute("requested_validity_days", str(data["days"])))
+        attributes.alternative_name = [
+            AlternativeName(alternative_name_value=one.strip(), alternative_name_type=AlternativeNameType.DNS_NAME)
+            for one in data["dns"].split(",")
+            if one.strip()
+        ]
+        if data["csr"].strip():
+            return CertifyRequest(
+                certificate_request_type=CertificateRequestType.PEM,
+                certificate_request_value=data["csr"].encode(),
+                attributes=attributes,
+            )
+        _set_algorithm(attributes, data["algorithm"])
+        return CertifyRequest(attributes=attributes)
+
+
+def text_attribute(name: str, value: str) -> dict[Any, Any]:
+    """A vendor attribute, for what KMIP has no attribute for."""
+    return {Vendor("x", name): {0: Item(Tag.ATTRIBUTE_VALUE, Type.TEXT_STRING, value)}}
+
+
 FORMS: dict[str, type[ObjectForm]] = {
     "symmetric-key": SymmetricForm,
     "key-pair": KeyPairForm,
     "secret": SecretForm,
     "opaque": OpaqueForm,
+    "certificate": CertificateForm,
 }
 TITLES = {
     "symmetric-key": (_("Symmetric key"), _("The server makes it: for encryption, MACs, wrapping.")),
     "key-pair": (_("Key pair"), _("The server makes it: RSA, elliptic curves, post-quantum.")),
     "secret": (_("Secret"), _("A password or a seed that you have.")),
     "opaque": (_("Opaque object"), _("A file that the server keeps without knowing what it is.")),
+    "certificate": (_("Certificate"), _("Signed here: for a request, or with a new key; a CA, too.")),
 }
 
 

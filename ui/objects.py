@@ -26,7 +26,7 @@ from kmip.attributes import Attributes
 from kmip.enums import Operation
 from kmip.errors import KMIPError
 from kmip.tags import Tag
-from ui import describe, lifecycle, session
+from ui import describe, lifecycle, rights, session
 from ui.facets import FACETS, Search
 from ui.paging import Pager
 from ui.words import label
@@ -163,6 +163,39 @@ def _serial(request: HttpRequest, name: str) -> int | None:
     return int(value) if value.isdecimal() and len(value) < 19 else None
 
 
+class Batch(NamedTuple):
+    """Something that is done to several objects at once."""
+
+    title: Promise
+    form: Callable[[Any], Any]
+    plan: Callable[[HttpRequest, Managed], lifecycle.Plan]
+    carry_out: Callable[[HttpRequest, Any, Managed], object]
+
+
+def _operation(operation: Operation) -> Batch:
+    return Batch(
+        lifecycle.TITLES[operation],
+        lifecycle.FORMS[operation],
+        lambda request, managed: lifecycle.plan(request, operation, managed),
+        lambda request, form, managed: session.carry_out(request, operation, form.payload(managed)),
+    )
+
+
+BATCHES: dict[str, Batch] = {
+    "activate": _operation(Operation.ACTIVATE),
+    "revoke": _operation(Operation.REVOKE),
+    "destroy": _operation(Operation.DESTROY),
+    "group": _operation(Operation.ADD_ATTRIBUTE),
+    "tag": _operation(Operation.SET_ATTRIBUTE),
+    "grant": Batch(
+        _("Give a right"),
+        rights.GrantForm,
+        rights.plan,
+        lambda request, form, managed: form.carry_out(request, managed),
+    ),
+}
+
+
 class ManagedObjectAdmin(admin.ModelAdmin):
     """Managed objects: looked at here, changed only by operations of the engine."""
 
@@ -171,7 +204,7 @@ class ManagedObjectAdmin(admin.ModelAdmin):
     list_per_page = PAGE
     show_full_result_count = False
     change_list_template = "ui/objects.html"
-    actions = ("activate", "revoke", "destroy", "group", "tag")
+    actions = tuple(BATCHES)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -254,57 +287,59 @@ class ManagedObjectAdmin(admin.ModelAdmin):
 
     @admin.action(description=_("Activate…"))
     def activate(self, request: HttpRequest, queryset: QuerySet[ManagedObject]) -> HttpResponse | None:
-        return self._batch(request, queryset, Operation.ACTIVATE, "activate")
+        return self._batch(request, "activate")
 
     @admin.action(description=_("Revoke…"))
     def revoke(self, request: HttpRequest, queryset: QuerySet[ManagedObject]) -> HttpResponse | None:
-        return self._batch(request, queryset, Operation.REVOKE, "revoke")
+        return self._batch(request, "revoke")
 
     @admin.action(description=_("Destroy…"))
     def destroy(self, request: HttpRequest, queryset: QuerySet[ManagedObject]) -> HttpResponse | None:
-        return self._batch(request, queryset, Operation.DESTROY, "destroy")
+        return self._batch(request, "destroy")
 
     @admin.action(description=_("Add to a group…"))
     def group(self, request: HttpRequest, queryset: QuerySet[ManagedObject]) -> HttpResponse | None:
-        return self._batch(request, queryset, Operation.ADD_ATTRIBUTE, "group")
+        return self._batch(request, "group")
 
     @admin.action(description=_("Tag…"))
     def tag(self, request: HttpRequest, queryset: QuerySet[ManagedObject]) -> HttpResponse | None:
-        return self._batch(request, queryset, Operation.SET_ATTRIBUTE, "tag")
+        return self._batch(request, "tag")
 
-    def _batch(
-        self, request: HttpRequest, queryset: QuerySet[ManagedObject], operation: Operation, name: str
-    ) -> HttpResponse | None:
+    @admin.action(description=_("Give a right…"))
+    def grant(self, request: HttpRequest, queryset: QuerySet[ManagedObject]) -> HttpResponse | None:
+        return self._batch(request, "grant")
+
+    def _batch(self, request: HttpRequest, name: str) -> HttpResponse | None:
         """Show what an action will do to each object, and do it once that is confirmed."""
+        batch = BATCHES[name]
         # By identifier, each with the person's own rights on it; never more than a page of them.
         uids = request.POST.getlist(helpers.ACTION_CHECKBOX_NAME)[:PAGE]
         found = [session.managed(request, uid) for uid in uids]
         chosen = [managed for managed in found if managed is not None]
-        form_class = lifecycle.FORMS[operation]
         confirmed = "confirm" in request.POST
-        form = form_class(request.POST if confirmed else None)
-        plans = [(managed, lifecycle.plan(request, operation, managed)) for managed in chosen]
+        form = batch.form(request.POST if confirmed else None)
+        plans = [(managed, batch.plan(request, managed)) for managed in chosen]
         if confirmed and form.is_valid():
-            self._carry_out(request, operation, form, [m for m, plan in plans if plan.possible])
+            self._carry_out(request, batch, form, [m for m, plan in plans if plan.possible])
             return None
         context = {
             **self.admin_site.each_context(request),
-            "title": lifecycle.TITLES[operation],
+            "title": batch.title,
             "section": "objects",
             "action": name,
             "form": form,
             "plans": [(address_of(managed.uid), managed, name_of(managed.attributes), plan) for managed, plan in plans],
             "possible": sum(plan.possible for _, plan in plans),
             "checkbox": helpers.ACTION_CHECKBOX_NAME,
-            "grave": operation == Operation.DESTROY,
+            "grave": name == "destroy",
         }
         return TemplateResponse(request, "ui/batch.html", context)
 
-    def _carry_out(self, request: HttpRequest, operation: Operation, form: Any, chosen: list[Managed]) -> None:
+    def _carry_out(self, request: HttpRequest, batch: Batch, form: Any, chosen: list[Managed]) -> None:
         done = 0
         for managed in chosen:
             try:
-                session.carry_out(request, operation, form.payload(managed))
+                batch.carry_out(request, form, managed)
                 done += 1
             except KMIPError as exc:
                 messages.error(request, f"{name_of(managed.attributes) or managed.uid}: {exc.message}")

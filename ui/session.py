@@ -12,7 +12,7 @@ from keystore import audit, authn, conf, engine, policy, store
 from keystore.authn import Identity, Peer
 from keystore.models import AuditRecord, ManagedObject
 from keystore.store import Managed
-from kmip.enums import Operation
+from kmip.enums import Operation, ResultStatus
 from kmip.errors import KMIPError
 from kmip.schema import Struct
 from ui import login
@@ -38,12 +38,20 @@ def carry_out(request: HttpRequest, operation: Operation, payload: Struct) -> An
 
 
 def attempt(request: HttpRequest, operation: Operation, payload: Struct) -> Any:
-    """Like `carry_out`, but a failure is a message on the next page, and None."""
+    """Like `carry_out`, but a failure, or that it waits for approval, is a message on the next page, and None."""
     try:
         return carry_out(request, operation, payload)
     except KMIPError as exc:
-        messages.error(request, f"{operation}: {exc.message} ({exc.reason})")
+        if waits(exc):
+            messages.info(request, f"{operation}: {exc.message}")
+        else:
+            messages.error(request, f"{operation}: {exc.message} ({exc.reason})")
         return None
+
+
+def waits(error: KMIPError) -> bool:
+    """Whether something was not refused, but waits until people have approved it."""
+    return error.status == ResultStatus.OPERATION_PENDING
 
 
 def visible(request: HttpRequest, among: Collection[str] | None = None) -> QuerySet[ManagedObject]:

@@ -51,6 +51,7 @@ class Entry(NamedTuple):
     title: Promise
     view: str
     operators: bool = False
+    administrators: bool = False
 
 
 NAVIGATION = (
@@ -60,6 +61,8 @@ NAVIGATION = (
     Entry("use", _("Use"), "uses"),
     Entry("clients", _("Clients"), "clients", operators=True),
     Entry("authorities", _("Authorities"), "authorities", operators=True),
+    Entry("people", _("People"), "people", administrators=True),
+    Entry("approvals", _("Approvals"), "approvals"),
     Entry("audit", _("Audit"), "audit"),
     Entry("console", _("Console"), "console"),
     Entry("settings", _("Settings"), "settings", operators=True),
@@ -71,10 +74,12 @@ def _navigation(request: HttpRequest) -> list[Entry]:
     from ui import session
 
     try:
-        operates = session.operates(request)
+        operates, administers = session.operates(request), session.administers(request)
     except KMIPError:
         return []
-    return [entry for entry in NAVIGATION if operates or not entry.operators]
+    return [
+        entry for entry in NAVIGATION if (operates or not entry.operators) and (administers or not entry.administrators)
+    ]
 
 
 class Console(AdminSite):

@@ -16,8 +16,8 @@ from kmip.enums import ObjectType, State
 from ui import session
 
 #: Counts that took longer than these seconds are kept, for so many times as long.
-SLOW: Final = 0.05
-FACTOR: Final = 200
+SLOW: Final = 0.25
+FACTOR: Final = 60
 #: People whose counts are kept.
 PEOPLE: Final = 1000
 #: How far to look ahead, in days.

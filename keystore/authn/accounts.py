@@ -197,6 +197,11 @@ def of_person(username: str) -> Account:
     return account
 
 
+def person_name(namespace_name: str, username: str) -> str:
+    """What a user of a namespace is called at the console."""
+    return username if namespace_name == conf.current().auth.default_namespace else f"{namespace_name}/{username}"
+
+
 def link(account: Account, person: Any) -> None:
     """Make a person of the console and an account the same user."""
     account.user = person

@@ -20,6 +20,7 @@ from django.db import IntegrityError, transaction
 from keystore import ca, conf, revocation, tls
 from keystore.authn import accounts
 from keystore.authn.identities import Identity, Peer, looked_up, refused
+from keystore.crypto.x509_errors import UNREADABLE
 from keystore.models import Account, ClientCertificate
 from kmip.messages import Authentication
 
@@ -181,7 +182,7 @@ def _facts(der: bytes, source: str) -> Facts:
     try:
         parsed = x509.load_der_x509_certificate(der)
         name = _NAMES[source](parsed)
-    except ValueError as exc:
+    except UNREADABLE as exc:
         raise refused("the client certificate cannot be read") from exc
     if not name:
         raise refused(f"the client certificate has no {source.replace('_', ' ')} to name its user")

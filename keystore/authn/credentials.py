@@ -92,8 +92,9 @@ def split(name: str) -> tuple[str, str]:
 
 def password(peer: Peer, name: str, given: str, method: str) -> Identity:
     """The account with a name and password; raises `KMIPError`, saying the same whatever was wrong."""
-    account = accounts.find(*split(name))
-    return _checked(peer, account, name, given, method)
+    namespace, username = split(name)
+    # Failures are counted by one name, in whatever way it is written.
+    return _checked(peer, accounts.find(namespace, username), f"{namespace}/{username}", given, method)
 
 
 def _checked(peer: Peer, account: Account | None, name: str, given: str, method: str) -> Identity:

@@ -15,7 +15,7 @@ import urllib.request
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import jwt
 import orjson
@@ -129,13 +129,13 @@ class Provider:
     issuer: str
     source: str
     audiences: tuple[str, ...]
-    keys: dict[str, jwt.PyJWK] = field(default_factory=dict, repr=False)
+    keys: dict[str, "Key"] = field(default_factory=dict, repr=False)
     #: When they were read, and when that was last tried, by `time.monotonic`.
     read: float = float("-inf")
     tried: float = float("-inf")
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
-    def key(self, number: str, lifetime: float) -> jwt.PyJWK:
+    def key(self, number: str, lifetime: float) -> "Key":
         """The key with a key id; keys are read again when they are old or lack it. Raises `KMIPError`."""
         with self.lock:
             now = time.monotonic()
@@ -154,7 +154,14 @@ class Provider:
         return found
 
 
-def _keys(source: str) -> dict[str, jwt.PyJWK]:
+class Key(NamedTuple):
+    """A provider's public key, and the algorithms that it may have signed with."""
+
+    public: Any
+    algorithms: tuple[str, ...]
+
+
+def _keys(source: str) -> dict[str, Key]:
     """The signature keys at a URL or in a file, by key id."""
     if source.startswith(("https://", "http://")):
         with urllib.request.urlopen(source, timeout=FETCH_TIMEOUT) as response:  # noqa: S310 - checked above
@@ -169,9 +176,13 @@ def _keys(source: str) -> dict[str, jwt.PyJWK]:
         # Shared keys, and keys of kinds that are not known here, are not for us.
         if one.get("kty") in ("RSA", "EC", "OKP") and one.get("use", "sig") == "sig":
             try:
-                found[str(one.get("kid", ""))] = jwt.PyJWK(one)
+                public = jwt.PyJWK(one).key
             except jwt.PyJWTError:
                 continue
+            # A key that does not name its algorithm is for all of its kind: the library refuses those of other kinds.
+            named = one.get("alg")
+            algorithms = ALGORITHMS if named is None else tuple(alg for alg in ALGORITHMS if alg == named)
+            found[str(one.get("kid", ""))] = Key(public, algorithms)
     return found
 
 
@@ -213,8 +224,8 @@ def _foreign(token: str) -> Identity:
     try:
         claims: dict[str, Any] = jwt.decode(
             token,
-            key,
-            algorithms=[header["alg"]],
+            key.public,
+            algorithms=list(key.algorithms),
             audience=list(provider.audiences),
             issuer=provider.issuer,
             leeway=LEEWAY,

@@ -16,6 +16,7 @@ from cryptography.x509.oid import NameOID, ObjectIdentifier, SignatureAlgorithmO
 from keystore.crypto import keys
 from keystore.crypto.algorithms import PublicKey
 from keystore.crypto.keys import Key
+from keystore.crypto.x509_errors import UNREADABLE
 from kmip.enums import DigitalSignatureAlgorithm, ResultReason
 from kmip.errors import KMIPError
 from kmip.structures import (
@@ -85,11 +86,11 @@ def read(data: bytes) -> Facts:
         certificate = x509.load_der_x509_certificate(data)
         attributes = _attributes(certificate, len(data))
         validity = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-    except ValueError as exc:
+    except UNREADABLE as exc:
         raise KMIPError(ResultReason.INVALID_FIELD, "the Certificate Value is not an X.509 certificate in DER") from exc
     try:
         key = keys.public_key(cast(PublicKey, certificate.public_key()))
-    except (ValueError, UnsupportedAlgorithm, KMIPError):
+    except (*UNREADABLE, KMIPError):
         # The certificate is kept all the same; only its key cannot be used here.
         key = None
     return Facts(attributes, key, *validity)
@@ -154,7 +155,7 @@ def _alternative(
 ) -> x509.SubjectAlternativeName | x509.IssuerAlternativeName | None:
     try:
         return certificate.extensions.get_extension_for_class(extension).value
-    except (x509.ExtensionNotFound, ValueError):
+    except (x509.ExtensionNotFound, *UNREADABLE):
         return None
 
 

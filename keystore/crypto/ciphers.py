@@ -248,6 +248,27 @@ def decryptor(
         raise _unfit(plan, exc) from exc
 
 
+def drawn(
+    algorithm: CryptographicAlgorithm,
+    key: bytes | Remote | PublicKey | PrivateKey,
+    parameters: CryptographicParameters | None,
+    *,
+    policy: CryptoPolicy = DEFAULT,
+) -> int:
+    """How many bytes the IV has that an encryption draws which is given none."""
+    given = parameters or NO_PARAMETERS
+    if not isinstance(key, bytes | Remote):
+        return 0
+    row, mode, _ = _choice(algorithm, len(key) * 8, given.block_cipher_mode, given.padding_method, policy, False)
+    if mode is None:
+        return max(0, given.iv_length or 96) // 8 if algorithm == A.CHACHA20 else 0
+    if mode in WITHOUT_IV or (mode == SIV and not given.random_iv):
+        return 0
+    if mode == B.CTR:
+        return row.block
+    return (given.iv_length or 0) // 8 or MODES[mode].iv or row.block
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # From parameters to a plan
 
@@ -626,6 +647,8 @@ class _ChaCha20Poly1305:
 
 class _Collector:
     """A stream for what needs all data at once."""
+
+    collects = True
 
     iv: bytes | None = None
     tag: bytes | None = None

@@ -408,6 +408,8 @@ class _MuVerifier:
 
 
 class _Collected:
+    collects = True
+
     def __init__(self) -> None:
         self._data = bytearray()
 

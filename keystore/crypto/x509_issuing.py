@@ -22,6 +22,7 @@ from keystore.crypto import keys, x509_extensions
 from keystore.crypto.algorithms import CURVE_BY_NAME, A, H, P, PrivateKey, PublicKey, hash_of
 from keystore.crypto.policy import DEFAULT, CryptoPolicy
 from keystore.crypto.signing import SCHEMES
+from keystore.crypto.x509_errors import UNREADABLE
 from keystore.crypto.x509_extensions import Extension
 from kmip.enums import CertificateRequestType, DigitalSignatureAlgorithm, HashingAlgorithm, ResultReason
 from kmip.errors import KMIPError
@@ -255,8 +256,21 @@ def is_authority(certificate: x509.Certificate) -> bool:
     """Whether a certificate says that it is one of a CA."""
     try:
         return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-    except (x509.ExtensionNotFound, ValueError):
+    except (x509.ExtensionNotFound, *UNREADABLE):
         return False
+
+
+def may_be_client(certificate: x509.Certificate) -> bool:
+    """Whether its usages let a certificate be a TLS client's, as OpenSSL reads them: those that are absent do."""
+    try:
+        purposes = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    except x509.ExtensionNotFound:
+        purposes = None
+    except UNREADABLE:
+        return False
+    if purposes is not None and ExtendedKeyUsageOID.CLIENT_AUTH not in purposes:
+        return False
+    return may(certificate, "digital_signature") or may(certificate, "key_agreement")
 
 
 def may(certificate: x509.Certificate, usage: str) -> bool:
@@ -300,7 +314,7 @@ def read_request(data: bytes, kind: CertificateRequestType | None = None) -> Req
         return Request(request.subject, public_key, extensions)
     except InvalidSignature as exc:
         raise KMIPError(ResultReason.INVALID_CSR, "the certificate request's signature is wrong") from exc
-    except (ValueError, TypeError, UnsupportedAlgorithm, x509.UnsupportedGeneralNameType) as exc:
+    except UNREADABLE as exc:
         raise KMIPError(ResultReason.INVALID_CSR, "the certificate request is not valid PKCS#10") from exc
 
 
@@ -456,12 +470,3 @@ def pem(certificates: Sequence[bytes]) -> bytes:
     return b"".join(
         x509.load_der_x509_certificate(each).public_bytes(serialization.Encoding.PEM) for each in certificates
     )
-
-
-def is_client(certificate: x509.Certificate) -> bool:
-    """Whether a certificate says that it is for TLS clients."""
-    try:
-        usages = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
-    except (x509.ExtensionNotFound, ValueError):
-        return False
-    return ExtendedKeyUsageOID.CLIENT_AUTH in usages

@@ -18,6 +18,7 @@ from cryptography.x509.oid import ExtensionOID, NameOID
 from keystore.crypto import keys
 from keystore.crypto.algorithms import HASHES, PublicKey
 from keystore.crypto.policy import DEFAULT, CryptoPolicy
+from keystore.crypto.x509_errors import UNREADABLE
 from keystore.crypto.x509_issuing import may
 from kmip.errors import KMIPError
 
@@ -97,7 +98,7 @@ def check(path: Sequence[x509.Certificate], at: datetime, *, policy: CryptoPolic
             raise Broken(f"{name} has expired")
         try:
             extensions = certificate.extensions
-        except (ValueError, x509.DuplicateExtension) as exc:
+        except UNREADABLE as exc:
             raise Broken(f"{name} has extensions that cannot be read") from exc
         for extension in extensions:
             if extension.critical and extension.oid not in _HEEDED:

@@ -99,6 +99,8 @@ def where(config: Config) -> list[str]:
         if key == "http.port":
             scheme = "https" if conf.has_tls(config) else "http"
             lines.append(f"{scheme.upper()} on {host}:{port} ({_clients(config, http=True)})")
+        elif key == "pki.public_port":
+            lines.append(f"Revocation lists on http://{host}:{port}/pki/ (everybody)")
         else:
             lines.append(f"KMIP on {host}:{port} ({_clients(config, http=False)})")
     return lines

@@ -3,7 +3,7 @@
 from collections.abc import Set
 from typing import Any, Final
 
-from keystore import creation, formats, objects, rules, states, store, tokenkeys, wrapped
+from keystore import creation, formats, objects, policy, rules, states, store, tokenkeys, wrapped
 from keystore.call import Call, operation
 from keystore.crypto import keys
 from keystore.crypto.algorithms import row
@@ -21,7 +21,7 @@ from kmip.enums import (
     UniqueIdentifierEnumeration,
 )
 from kmip.errors import KMIPError
-from kmip.objects import FIELDS
+from kmip.objects import FIELDS, KeyBlock
 from kmip.payloads import (
     CreateKeyPairRequest,
     CreateKeyPairResponse,
@@ -137,6 +137,9 @@ def check_uid(uid: Any) -> str:
     """An identifier that a client chose; raises `KMIPError` where it cannot be kept."""
     if not isinstance(uid, str) or not 0 < len(uid) <= 64 or not uid.isprintable():
         raise KMIPError(ResultReason.INVALID_FIELD, "a Unique Identifier has 1 to 64 printable characters")
+    # Elsewhere these mean everybody, and objects by their tags: an object called so would be taken for others.
+    if uid == "*" or uid != uid.strip() or uid.startswith("["):
+        raise KMIPError(ResultReason.INVALID_FIELD, "a Unique Identifier is not *, nor begins with a blank or [")
     return uid
 
 
@@ -212,7 +215,10 @@ def add_made(call: Call, object_type: ObjectType, uid: str, attributes: Attribut
 def new(
     call: Call, object_type: ObjectType, uid: str, managed_object: Struct, attributes: Attributes, **how: Any
 ) -> store.Managed:
-    """A new object of the caller's, not yet saved."""
+    """A new object of the caller's, not yet saved; wrapped where the caller's attributes say so."""
+    if uid not in call.touched:
+        call.touched.append(uid)
+    wrapped.keep_wrapped(call, object_type, managed_object, attributes)
     return objects.new(
         uid,
         call.identity.namespace,
@@ -223,6 +229,16 @@ def new(
         now=call.now,
         **how,
     )
+
+
+def link_wrapping(attributes: Attributes, block: KeyBlock) -> None:
+    """Link an object to the key that its Key Wrapping Data names."""
+    wrapping = block.key_wrapping_data
+    key = wrapping and (wrapping.encryption_key_information or wrapping.mac_signature_key_information)
+    if key and key.unique_identifier is not None:
+        link = Link(link_type=LinkType.WRAPPING_KEY_LINK, linked_object_identifier=key.unique_identifier)
+        others = [one for one in attributes.link if one.link_type != LinkType.WRAPPING_KEY_LINK]
+        attributes.link = [*others, link]
 
 
 def new_pair(call: Call, request: CreateKeyPairRequest) -> tuple[Attributes, Attributes, keys.Pair]:
@@ -383,15 +399,10 @@ def describe(object_type: ObjectType, managed_object: Struct, attributes: Attrib
     known = None
     block = objects.key_block(managed_object)
     if block is not None:
-        wrapping = block.key_wrapping_data
-        if wrapping is None:
-            known = _read(object_type, block)
+        if wrapped.is_wrapped(block):
+            link_wrapping(attributes, block)
         else:
-            key = wrapping.encryption_key_information or wrapping.mac_signature_key_information
-            if key is not None and key.unique_identifier is not None:
-                link = Link(link_type=LinkType.WRAPPING_KEY_LINK, linked_object_identifier=key.unique_identifier)
-                if link not in attributes.link:
-                    attributes.link = [*attributes.link, link]
+            known = _read(object_type, block)
     if attributes.cryptographic_usage_mask is None and object_type not in WITHOUT_MASK:
         # Clients leave it out (docs/divergences.md).
         attributes.cryptographic_usage_mask = DEFAULTS.get(object_type, {}).get("cryptographic_usage_mask", 0)
@@ -434,6 +445,9 @@ def import_(call: Call, request: ImportRequest) -> ImportResponse:
         call.object(uid, right=Operation.DESTROY)
         if tokenkeys.is_reference(existing.material):
             raise KMIPError(ResultReason.OBJECT_ALREADY_EXISTS, "a key in the token is not replaced: destroy it")
+        if not policy.decides(call.identity, existing):
+            # Whoever may merely destroy it would become the owner of what others know by this identifier.
+            raise KMIPError(ResultReason.PERMISSION_DENIED, "only the owner replaces an object")
         store.delete(existing)
     given = Attributes()
     for part in (_inside(managed_object), request.attributes):

@@ -2,16 +2,16 @@
 
 from typing import Final
 
-from keystore import objects, rules, states, store
+from keystore import addressing, objects, policy, rules, states, store, wrapped
 from keystore.call import Call, operation
 from keystore.crypto import keys
-from keystore.operations.create import LONG, add_made, add_pair, asked, check_storage, made_pair, merge
+from keystore.operations.create import LONG, add_made, add_pair, asked, check_storage, link_wrapping, made_pair, merge
 from keystore.store import Managed
 from kmip.attributes import BY_TAG, Attributes, By
-from kmip.enums import LinkType, ObjectType, Operation, ResultReason
+from kmip.enums import LinkType, ObjectType, Operation, ResultReason, State, WrappingMethod
 from kmip.errors import KMIPError
 from kmip.payloads import ReKeyKeyPairRequest, ReKeyKeyPairResponse, ReKeyRequest, ReKeyResponse
-from kmip.structures import Link
+from kmip.structures import EncryptionKeyInformation, KeyWrappingSpecification, Link
 from kmip.tags import Tag
 
 #: Dates that move with the Activation Date (2.1, 6.1.46, Table 303).
@@ -105,7 +105,35 @@ def rekey(call: Call, managed: Managed, *requested: Attributes | None, offset: i
     # The old key gives up its Name before the new one takes it.
     replace(call, managed, uid)
     add_made(call, managed.object_type, uid, attributes)
+    if call.dialect and attributes.state == State.ACTIVE:
+        _rewrap(call, managed.uid, uid)
     return uid
+
+
+def _rewrap(call: Call, old: str, new: str) -> None:
+    """Wrap by the new key what is kept wrapped by the old one, as clients of the JSON dialect expect."""
+    link = Link(link_type=LinkType.WRAPPING_KEY_LINK, linked_object_identifier=old)
+    found = store.with_attribute(
+        policy.visible(call.identity), Tag.LINK, [link], call.now, namespace=call.identity.namespace
+    )
+    for uid in store.uids(found, 0, addressing.MOST):
+        managed = call.seen(uid)
+        if managed.blob is None or managed.columns["archive_date"] is not None:
+            continue
+        structure = objects.decode(managed)
+        block = structure.key_block
+        option = block.key_wrapping_data.encoding_option
+        wrapped.unwrap(call, block)
+        key = EncryptionKeyInformation(unique_identifier=new)
+        specification = KeyWrappingSpecification(
+            wrapping_method=WrappingMethod.ENCRYPT, encryption_key_information=key, encoding_option=option
+        )
+        wrapped.wrap(call, block, specification, managed.attributes)
+        link_wrapping(managed.attributes, block)
+        objects.derive(managed.attributes, managed.object_type, structure)
+        managed.material = objects.encode(managed.object_type, structure)
+        rules.touched(managed, call.now)
+        store.save(managed)
 
 
 def _pair_of(call: Call, managed: Managed, *, change: bool) -> Managed:

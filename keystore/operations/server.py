@@ -3,7 +3,7 @@
 import logging
 from typing import Final, NamedTuple
 
-from keystore import conf, creation, objects, policy, store
+from keystore import conf, creation, objects, policy, store, streams
 from keystore.call import HANDLERS, Call, operation
 from keystore.conf import Config
 from keystore.operations.create import DEFAULTS, default_attributes
@@ -214,7 +214,7 @@ def _server_information(call: Call, response: QueryResponse) -> None:
     response.server_information = ServerInformation(
         server_name=conf.current().server.vendor_identification,
         server_version=VERSION,
-        product_name="KMIP key management server",
+        product_name=f"KMIP key management server, crypto.policy {conf.current().crypto.policy}",
     )
 
 
@@ -277,7 +277,7 @@ def _profiles(call: Call, response: QueryResponse) -> None:
 def _capabilities(call: Call, response: QueryResponse) -> None:
     response.capability_information = [
         CapabilityInformation(
-            streaming_capability=False,
+            streaming_capability=streams.available(),
             asynchronous_capability=Operation.POLL in HANDLERS,
             attestation_capability=False,
             batch_undo_capability=True,

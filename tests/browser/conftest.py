@@ -136,8 +136,12 @@ def places(console: Console, key: str) -> dict[str, str]:
     authority = opened.get_attribute("main td a", "href")
     opened.goto(f"{console.origin}/ui/clients/")
     waiting = opened.get_attribute("section[aria-labelledby=waiting] td a", "href")
+    opened.goto(f"{console.origin}/ui/people/groups/")
+    opened.fill("[name=name]", "operators")
+    opened.click("main form button.main")
+    group = opened.url
     opened.context.close()
-    return {"key": key, "client": client, "authority": authority, "waiting": waiting}
+    return {"key": key, "client": client, "authority": authority, "waiting": waiting, "group": group}
 
 
 @pytest.fixture

@@ -1,9 +1,11 @@
-"""libmongocrypt's local key round trip: Register 1.0, Activate, Get, each on its own connection."""
+"""libmongocrypt, which makes and uses master keys here: each request comes on its own connection, in 1.0 or 1.2."""
 
+import contextlib
 import socket
 import ssl
 
 import pytest
+from pymongocrypt.errors import MongoCryptError
 from pymongocrypt.mongocrypt import MongoCryptOptions
 from pymongocrypt.synchronous.explicit_encrypter import ExplicitEncrypter
 from pymongocrypt.synchronous.state_machine import MongoCryptCallback
@@ -52,20 +54,71 @@ class Vault(MongoCryptCallback):
         """Nothing is open between calls."""
 
 
+@contextlib.contextmanager
+def encrypting(vault, *providers):
+    endpoint = {"endpoint": f"localhost:{vault.server.port}"}
+    encrypter = ExplicitEncrypter(vault, MongoCryptOptions(dict.fromkeys(providers or ("kmip",), endpoint)))
+    try:
+        yield encrypter
+    finally:
+        encrypter.close()
+
+
+def round_trip(vault, encrypter, key_id, *providers):
+    """What is encrypted with a data key is read again by a client that has nothing in memory."""
+    algorithm = "AEAD_AES_256_CBC_HMAC_SHA_512-Deterministic"
+    sealed = encrypter.encrypt(bson.encode({"v": "a secret"}), algorithm, key_id=bytes(key_id))
+    with encrypting(vault, *providers) as again:
+        assert bson.decode(again.decrypt(sealed)) == {"v": "a secret"}
+
+
+def master_key(vault, key_id):
+    return bson.decode(vault.keys[bytes(key_id)])["masterKey"]
+
+
 def test_a_data_key_is_made_with_a_master_key_here_and_opened_again(server):
     """The library registers and activates a master key, fetches it, and reads what it encrypted."""
     vault = Vault(server)
-    options = MongoCryptOptions({"kmip": {"endpoint": f"localhost:{server.port}"}})
-    encrypter = ExplicitEncrypter(vault, options)
-    try:
+    with encrypting(vault) as encrypter:
         key_id = encrypter.create_data_key("kmip")
         assert vault.sent == 3
-        plain = bson.encode({"v": "a secret"})
-        sealed = encrypter.encrypt(plain, "AEAD_AES_256_CBC_HMAC_SHA_512-Deterministic", key_id=bytes(key_id))
-    finally:
-        encrypter.close()
-    again = ExplicitEncrypter(vault, options)
-    try:
-        assert bson.decode(again.decrypt(sealed)) == {"v": "a secret"}
-    finally:
-        again.close()
+        round_trip(vault, encrypter, key_id)
+
+
+def test_a_master_key_may_stay_here(server):
+    """Delegated: the library creates and activates a key, and has the data key encrypted and decrypted by it."""
+    vault = Vault(server)
+    with encrypting(vault) as encrypter:
+        key_id = encrypter.create_data_key("kmip", master_key={"delegated": True})
+        assert vault.sent == 3 and master_key(vault, key_id)["delegated"] is True
+        round_trip(vault, encrypter, key_id)
+        assert vault.sent == 5, "each client has the data key decrypted once"
+
+
+@pytest.mark.parametrize("delegated", [False, True])
+def test_a_master_key_that_exists_is_used(server, delegated):
+    vault = Vault(server)
+    with encrypting(vault) as encrypter:
+        options = {"delegated": delegated}
+        first = encrypter.create_data_key("kmip", master_key=options)
+        known = master_key(vault, first)["keyId"]
+        vault.keys.clear()
+        second = encrypter.create_data_key("kmip", master_key=options | {"keyId": known})
+        assert master_key(vault, second)["keyId"] == known
+        round_trip(vault, encrypter, second)
+
+
+def test_providers_have_names(server):
+    vault = Vault(server)
+    with encrypting(vault, "kmip:here", "kmip:there") as encrypter:
+        key_id = encrypter.create_data_key("kmip:there")
+        round_trip(vault, encrypter, key_id, "kmip:here", "kmip:there")
+
+
+@pytest.mark.parametrize("delegated", [False, True])
+def test_a_master_key_that_does_not_exist_is_an_error_that_the_library_reads(server, delegated):
+    vault = Vault(server)
+    with encrypting(vault) as encrypter:
+        options = {"keyId": "nothing", "delegated": delegated}
+        with pytest.raises(MongoCryptError, match=r"Item_?Not_?Found|Item Not Found|no object"):
+            encrypter.create_data_key("kmip", master_key=options)

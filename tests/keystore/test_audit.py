@@ -6,6 +6,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from io import StringIO
 from pathlib import Path
@@ -31,8 +32,8 @@ def killed(folder: Path, command: str, seconds: float, **settings: str) -> list[
     ) as process:
         assert process.stdout is not None
         lines = [process.stdout.readline()]
-        time.sleep(seconds)
-        process.kill()
+        # Read on until then: a pipe that is full would stop the program.
+        threading.Timer(seconds, process.kill).start()
         lines += process.stdout.read().splitlines()
     assert lines[0], "the program did not start"
     return lines

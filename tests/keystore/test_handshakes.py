@@ -11,7 +11,7 @@ import pytest
 from keystore import handshakes
 from keystore.handshakes import Entry, Hello, Recorder
 from keystore.models import HandshakeRecord, WaitingClient
-from keystore.tls import HandshakeFailed
+from keystore.tls import HandshakeFailed, unfit
 from tests.certificates import CLIENT, DAY, make
 
 
@@ -148,3 +148,20 @@ def test_what_nodes_left_behind_is_dropped(monkeypatch):
     later += 3 * 86400
     handshakes.forget()
     assert not HandshakeRecord.objects.exists() and not WaitingClient.objects.exists()
+
+
+@pytest.mark.filterwarnings("ignore:Parsed a serial number")
+def test_no_certificate_is_too_odd_for_the_record():
+    """Whatever a stranger sends is described, or said to be unreadable; a record that dies of it tells nobody more."""
+    good = der(make("a", make("x", ca=True), usage=CLIENT, local=True))
+    now = int(time.time())
+    assert handshakes.well_formed(good, now) and handshakes.describe(good)["usages"] == "clientAuth"
+    seen = set()
+    for at in range(len(good)):
+        for value in (0x00, 0x05, 0x1D, 0x25, 0x7F, 0xFF, good[at] ^ 1):
+            odd = good[:at] + bytes([value]) + good[at + 1 :]
+            seen.add(handshakes.describe(odd)["subject"])
+            handshakes.well_formed(odd, now)
+            handshakes.read_certificates(message_1_2(odd))
+            unfit.__wrapped__(odd)
+    assert {"CN=a", "(unreadable)"} <= seen

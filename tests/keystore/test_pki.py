@@ -95,3 +95,18 @@ def test_existing_files_are_never_overwritten(folder, tmp_path):
 def test_reprs_show_no_key():
     """Neither issued nor loaded credentials print theirs."""
     assert "PRIVATE" not in repr(pki.authority())
+
+
+def test_what_is_made_for_development_is_strictly_right(tmp_path):
+    """For openssl, each for its purpose."""
+    pki.initialise(tmp_path, "somebody")
+    server = subprocess.run(
+        ["openssl", "pkcs12", "-in", tmp_path / "server.p12", "-nokeys", "-clcerts", "-passin",
+         f"file:{tmp_path / 'server.p12.password'}"], capture_output=True, check=True, timeout=20,
+    ).stdout  # fmt: skip
+    (tmp_path / "server.pem").write_bytes(server)
+    for name, purpose, wrong in (("server", "sslserver", "sslclient"), ("client", "sslclient", "sslserver")):
+        command = ["openssl", "verify", "-x509_strict", "-CAfile", tmp_path / "ca.pem", "-purpose"]
+        for asked, expected in ((purpose, 0), (wrong, 2)):
+            run = subprocess.run([*command, asked, tmp_path / f"{name}.pem"], capture_output=True, timeout=20)
+            assert run.returncode == expected, run.stderr

@@ -9,9 +9,11 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from django.db import connection, transaction
 
-from keystore import engine, opened, resealing, sealing, store, token, tokenkeys, withholding
+from keystore import authn, engine, keeper, opened, resealing, sealing, store, token, tokenkeys, withholding
 from keystore.authn import Peer
+from keystore.crypto.policy import DEFAULT
 from keystore.models import ManagedObject, WithheldObject
+from keystore.streams import Streams, Task
 from kmip.attributes import Vendor
 from kmip.enums import (
     BlockCipherMode,
@@ -37,6 +39,7 @@ from kmip.payloads import (
     DeriveKeyRequest,
     DestroyRequest,
     EncryptRequest,
+    EncryptResponse,
     ExportRequest,
     GetRequest,
     ImportRequest,
@@ -131,6 +134,19 @@ def test_a_symmetric_key_encrypts_in_the_token(given):
     for data in (b"x", b"sixteen bytes are", os.urandom(4096)):
         done = encrypted(uid, data, given)
         assert data not in done.data and decrypted(uid, done, given) == data
+
+
+def test_the_keeper_of_streams_uses_the_key_where_it_is():
+    """What reaches it is which key of which token."""
+    uid = create(protection_level=HIGH)
+    key = opened.key_of(store.fetch(uid, 0, authn.identify(Peer("cli", user="alice"))))
+    fields = keeper._fields_of(Task(Operation.ENCRYPT, DEFAULT, key.key, A.AES))
+    assert tokenkeys.is_reference(fields["key"])
+    kept = Streams(4, 60)
+    begun = kept.begin("default/alice", uid, keeper._task_of(fields), b"in ")
+    done = kept.go_on("default/alice", uid, Operation.ENCRYPT, begun.correlation, b"parts", last=True)
+    whole = EncryptResponse(data=done.data, iv_counter_nonce=begun.iv, authenticated_encryption_tag=done.tag)
+    assert decrypted(uid, whole) == b"in parts"
 
 
 def test_the_token_s_ciphertext_is_everybody_s():

@@ -136,6 +136,9 @@ def test_the_authoritys_certificate_is_public(web):
     top = root()
     path = f"/pki/{ca.authority_of('default', top).key_id}/ca"
     assert web.get(path).content == der(top)
+    # Some look first whether there is something new.
+    assert web.head(path).status_code == web.head(path.removesuffix("ca") + "crl").status_code == 200
+    assert web.post(path).status_code == 405
     assert web.get(path, {"format": "pem"}).content == load(top).public_bytes(serialization.Encoding.PEM)
 
 

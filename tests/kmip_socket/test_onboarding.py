@@ -110,23 +110,6 @@ def fingerprint(made) -> str:
     return certificate.fingerprint(hashes.SHA256()).hex()
 
 
-def odd(name, issuer, key) -> Made:
-    """A client certificate with another kind of key."""
-    now = datetime.datetime.now(datetime.UTC)
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
-        .issuer_name(issuer.certificate.subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - DAY)
-        .not_valid_after(now + DAY)
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([CLIENT]), critical=False)
-    )
-    return Made(key, builder.sign(issuer.key, hashes.SHA256()))
-
-
 def with_sha1(site) -> Made:
     """Signed with SHA-1, which `cryptography` no longer does."""
     folder = site.folder
@@ -190,10 +173,15 @@ BAD = {  # maker of leaf and further certificates, words of the reason, words of
     "not yet valid": (lambda s: (make("a", s.pki.ca, usage=CLIENT, begins=DAY), []), "not yet valid", "clocks"),
     "wrong CA": (lambda s: (make("a", make("x", ca=True), usage=CLIENT), []), "issuer is not known", "client accept"),
     "self-signed": (lambda s: (make("a", usage=CLIENT), []), "self-signed", "client accept"),
+    "self-signed, for servers": (lambda s: (make("a", usage=SERVER), []), "and is not for TLS clients", "clientAuth"),
     "no EKU": (lambda s: (make("a", s.pki.ca), []), "no extended key usage", "clientAuth"),
     "serverAuth only": (lambda s: (make("a", s.pki.ca, usage=SERVER), []), "usage is not clientAuth", "clientAuth"),
     "SHA-1": (lambda s: (with_sha1(s), []), "hash that is broken", "SHA-256"),
-    "RSA-1024": (lambda s: (odd("a", s.pki.ca, rsa.generate_private_key(65537, 1024)), []), "too short", "2048"),
+    "RSA-1024": (
+        lambda s: (make("a", s.pki.ca, usage=CLIENT, key=rsa.generate_private_key(65537, 1024)), []),
+        "too short",
+        "2048",
+    ),
     "revoked": (lambda s: (s.revoked, []), "is revoked", "new cert"),
     "path too long": (lambda s: limited(s.pki), "longer than a CA", "intermediate"),
     "not a CA": (lambda s: below_a_leaf(s.pki), "not one of a CA", "intermediate"),

@@ -20,6 +20,7 @@ PAGES = (
     "/ui/create/key-pair/",
     "/ui/create/secret/",
     "/ui/create/opaque/",
+    "/ui/create/certificate/",
     "/ui/create/import/",
     "/ui/use/",
     "/ui/use/wrap/",
@@ -27,13 +28,19 @@ PAGES = (
     "/ui/clients/add/",
     "/ui/clients/tokens/",
     "/ui/authorities/",
+    "/ui/people/",
+    "/ui/people/groups/",
+    "/ui/people/roles/",
+    "/ui/me/",
+    "/ui/notifications/",
+    "/ui/approvals/",
     "/ui/audit/",
     "/ui/console/",
     "/ui/settings/",
     "/ui/password/",
     "/ui/second-factor/",
 )
-OF_AN_OBJECT = ("", "get/", "do/activate/", "do/revoke/", "do/destroy/")
+OF_AN_OBJECT = ("", "get/", "rights/", "do/activate/", "do/revoke/", "do/destroy/")
 #: Pages that only administrators see.
 GUARDED = ("/ui/settings/", "/ui/clients/", "/ui/clients/add/", "/ui/clients/tokens/", "/ui/authorities/")
 

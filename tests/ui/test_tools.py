@@ -6,7 +6,7 @@ import re
 import pytest
 
 from keystore import audit
-from keystore.models import AuditRecord
+from keystore.models import AuditRecord, Namespace
 from kmip import ttlv, ttlv_json, ttlv_xml
 from kmip.messages import RequestMessage
 from ui import message
@@ -136,3 +136,27 @@ def test_settings_say_where_a_value_comes_from_and_hide_secrets(person, configur
     assert "secret_key" in text
     assert "very-secret-indeed" not in text
     assert re.search(r"socket_server_port.*?5696", text, re.DOTALL)
+
+
+def test_the_audit_is_verified(person, make):
+    """A page of the server's administrators says that all is well, or which record is not."""
+    root = person("root", superuser=True)
+    make("root", name="one")
+    page = root.post("/ui/audit/verify/")
+    assert "The records are whole." in page.content.decode()
+    assert page.context["verified"] > 0
+    bad = AuditRecord.objects.filter(operation="Create").latest("id")
+    AuditRecord.objects.filter(id=bad.id).update(user="somebody else")
+    page = root.post("/ui/audit/verify/")
+    assert [one.record for one in page.context["problems"]] == [bad.id]
+    assert "1 problem" in page.content.decode()
+    assert AuditRecord.objects.filter(operation="Verify Audit", user="root").count() == 2
+
+
+@pytest.mark.parametrize("who", ["alice", "tenant/carol"])
+def test_only_the_server_s_administrators_verify(person, who):
+    """It is about the records of every namespace."""
+    Namespace.objects.create(name="tenant", created=0)
+    browser = person(who, superuser="/" in who)
+    for answer in (browser.get("/ui/audit/verify/"), browser.post("/ui/audit/verify/")):
+        assert answer.status_code == 403

@@ -10,6 +10,7 @@ Route = tuple[str, Callable[..., HttpResponse], str]
 def routes() -> list[Route]:
     """Path, view and name of every page."""
     from ui.pages import (
+        approvals,
         audit,
         authorities,
         clients,
@@ -17,13 +18,26 @@ def routes() -> list[Route]:
         create,
         home,
         object,
+        people,
+        rights,
         second_factor,
         settings,
         use,
     )
 
-    return [
-        route
-        for page in (home, create, object, use, clients, authorities, audit, console, settings, second_factor)
-        for route in page.ROUTES
-    ]
+    pages = (
+        home,
+        create,
+        object,
+        rights,
+        use,
+        clients,
+        authorities,
+        people,
+        approvals,
+        audit,
+        console,
+        settings,
+        second_factor,
+    )
+    return [route for page in pages for route in page.ROUTES]

@@ -11,11 +11,13 @@ from datetime import datetime
 from typing import Any
 
 from django import forms
+from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpResponse
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
+from keystore import audit, chain
 from keystore.models import AuditRecord
 from kmip.enums import Operation
 from ui import describe, session
@@ -28,7 +30,7 @@ PAGE = 50
 #: Where nothing that has an index is asked for, the search looks back so far, in seconds.
 BACK = 7 * 86_400
 FIELDS = ("time", "user", "method", "fingerprint", "address", "transport", "protocol", "operation", "object", "result",
-          "reason", "latency")  # fmt: skip
+          "reason", "latency", "detail")  # fmt: skip
 TITLES = {
     "time": _("Time"),
     "user": _("Who"),
@@ -42,6 +44,7 @@ TITLES = {
     "result": _("Result"),
     "reason": _("Reason"),
     "latency": _("Took (µs)"),
+    "detail": _("Detail"),
 }
 
 
@@ -120,6 +123,7 @@ def show(request: HttpRequest) -> HttpResponse:
         "first": before,
         "filters": filters,
         "everything": everything(request),
+        "operates": session.operates(request),
     }
     template = "ui/_audit.html" if request.headers.get("HX-Request") else "ui/audit.html"
     return site.page(request, template, context)
@@ -180,8 +184,34 @@ def _json(rows: Iterator[tuple[Any, ...]]) -> Iterator[str]:
         yield json.dumps(dict(zip(("id", *FIELDS), row, strict=True)), ensure_ascii=False) + "\n"
 
 
+#: Problems that the page shows.
+PROBLEMS = 100
+
+
+def verify(request: HttpRequest) -> HttpResponse:
+    """Look for records that were edited, deleted, inserted, moved or cut off; it reads all of them."""
+    if not session.operates(request):
+        raise PermissionDenied
+    context: dict[str, Any] = {"title": gettext("Verify the audit"), "section": "audit"}
+    if request.method == "POST":
+        begun = time.monotonic()
+        verified, problems = chain.verify()
+        with audit.recorded(
+            session.identity(request), session.peer_of(request), "Verify Audit", detail=f"{len(problems)} problems"
+        ):
+            context |= {
+                "done": True,
+                "verified": verified,
+                "problems": problems[:PROBLEMS],
+                "count": len(problems),
+                "took": round(time.monotonic() - begun, 1),
+            }
+    return site.page(request, "ui/audit_verify.html", context)
+
+
 ROUTES: list[Route] = [
     ("audit/", show, "audit"),
+    ("audit/verify/", verify, "audit_verify"),
     ("audit/<int:number>/", record, "record"),
     ("audit/export/<str:form>/", export, "audit_export"),
 ]

@@ -39,7 +39,7 @@ def new(request: HttpRequest, kind: str) -> HttpResponse:
     form_class = creation.FORMS.get(kind)
     if form_class is None:
         raise Http404
-    form = form_class(request.POST or None, request.FILES or None)
+    form = form_class(request.POST or None, request.FILES or None, initial=request.GET.dict())
     if request.method == "POST" and form.is_valid():
         try:
             answer = session.carry_out(request, form_class.operation, form.payload())

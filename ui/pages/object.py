@@ -124,9 +124,7 @@ def show(request: HttpRequest, key: str) -> HttpResponse:
     """Everything known about an object."""
     managed = known(request, key)
     uid = managed.uid
-    attributes = session.carry_out(
-        request, Operation.GET_ATTRIBUTES, GetAttributesRequest(unique_identifier=uid)
-    ).attributes
+    attributes = _attributes(request, managed)
     now = int(time.time())
     nodes = links(request, attributes)
     actions = [
@@ -134,7 +132,7 @@ def show(request: HttpRequest, key: str) -> HttpResponse:
         for operation in lifecycle.offered(managed)
     ]
     context = {
-        "title": name_of(attributes) or uid,
+        "title": name_of(managed.attributes) or uid,
         "section": "objects",
         "uid": uid,
         "address": address_of(uid),
@@ -144,6 +142,7 @@ def show(request: HttpRequest, key: str) -> HttpResponse:
         "state": label(managed.state),
         "state_key": managed.state.spelling,
         "tags": describe.tags_of(attributes),
+        "unread": not attributes,
         "sections": describe.sections(attributes),
         "timeline": timeline(attributes, now),
         "links": nodes,
@@ -154,6 +153,15 @@ def show(request: HttpRequest, key: str) -> HttpResponse:
         "trail": session.trail(request, managed, TRAIL),
     }
     return site.page(request, "ui/object.html", context)
+
+
+def _attributes(request: HttpRequest, managed: Managed) -> Attributes:
+    """What the person may know of an object: all of its attributes, or with rights to other things only, none."""
+    asked = GetAttributesRequest(unique_identifier=managed.uid)
+    if not session.may(request, Operation.GET_ATTRIBUTES, managed):
+        return Attributes()
+    found: Attributes = session.carry_out(request, Operation.GET_ATTRIBUTES, asked).attributes
+    return found
 
 
 def _certificate(request: HttpRequest, managed: Managed) -> Any:

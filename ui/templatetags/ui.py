@@ -8,6 +8,7 @@ from django.utils.safestring import SafeString, mark_safe
 from markdown_it import MarkdownIt
 
 from ui import describe, objects
+from ui.words import label
 
 register = template.Library()
 
@@ -53,6 +54,12 @@ def markdown(text: str) -> SafeString:
         if token.type in ("heading_open", "heading_close"):
             token.tag = f"h{min(6, int(token.tag[1:]) + 2)}"
     return mark_safe(_MARKDOWN.renderer.render(tokens, _MARKDOWN.options, {}))  # noqa: S308 - it escapes all text
+
+
+@register.filter
+def worded(value: Any) -> str:
+    """A value of an enumeration in words."""
+    return label(value)
 
 
 @register.filter

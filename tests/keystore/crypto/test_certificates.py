@@ -96,7 +96,7 @@ def test_every_name_is_an_attribute():
         (A.ECDSA, None, C.SECP256K1, hashes.SHA512(), DigitalSignatureAlgorithm.ECDSA_WITH_SHA512),
         (A.ED25519, None, None, None, None),
     ],
-    ids=str,
+    ids=["RSA", "RSA with SHA-3", "ECDSA", "Ed25519"],
 )
 def test_the_signature_algorithm_is_named_where_it_has_a_name(algorithm, bits, curve, digest, expected):
     """Ed25519 has none in the enumeration, so the attribute is not there."""

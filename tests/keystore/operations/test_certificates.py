@@ -33,6 +33,7 @@ from kmip.enums import (
     State,
     ValidityIndicator,
 )
+from kmip.errors import KMIPError
 from kmip.objects import Certificate
 from kmip.payloads import (
     CertifyRequest,
@@ -596,3 +597,82 @@ def test_a_destroyed_certificate_is_revoked_all_the_same():
     assert engine.handle_http(json.dumps(body).encode(), Peer("cli", user="alice"))[0] == 200
     crl = x509.load_der_x509_crl(ca.revocation_list(ca.authority_of("default", top)))
     assert crl.get_revoked_certificate_by_serial_number(gone.serial_number)
+
+
+# Profiles.
+
+PROFILES = {  # alternative name, and a purpose for which openssl takes the certificate, and one for which it does not
+    "server": ((AlternativeNameType.DNS_NAME, "kms.example"), "sslserver", "sslclient"),
+    "client": ((AlternativeNameType.URI, "urn:kms:bob"), "sslclient", "sslserver"),
+    "peer": ((AlternativeNameType.IP_ADDRESS, "192.0.2.7"), "sslclient", "smimesign"),
+    "smime": ((AlternativeNameType.EMAIL_ADDRESS, "bob@example.com"), "smimesign", "sslserver"),
+    "code-signing": ((AlternativeNameType.DNS_NAME, "build.example"), "any", "sslserver"),
+    "end-entity": ((AlternativeNameType.DNS_NAME, "x.example"), "sslserver", "crlsign"),
+}
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_each_profile_is_for_its_purpose(profile, tmp_path):
+    """By openssl's strict reading; alternative names come from attributes."""
+    (kind, value), good, bad = PROFILES[profile]
+    top = root(algorithm=A.RSA, length=2048)
+    names = [AlternativeName(alternative_name_value=value, alternative_name_type=kind)]
+    uid = certified(top, alternative_name=names, vendor=[text("certificate-profile", profile)])
+    files = [write(tmp_path / name, load(each)) for name, each in (("top", top), ("leaf", uid))]
+    run = openssl("verify", "-x509_strict", "-purpose", good, "-CAfile", *files)
+    assert run.returncode == 0, run.stderr
+    assert openssl("verify", "-x509_strict", "-purpose", bad, "-CAfile", *files).returncode != 0
+    shown = openssl("x509", "-noout", "-ext", "subjectAltName,extendedKeyUsage", "-in", files[1]).stdout
+    assert value.encode() in shown and (b"Code Signing" in shown) == (profile == "code-signing")
+
+
+OWN = """
+[ vpn ]
+basicConstraints = critical, CA:FALSE
+keyUsage = critical, digitalSignature
+extendedKeyUsage = 1.3.6.1.5.5.7.3.17
+certificatePolicies = @policy
+crlDistributionPoints = URI:http://crl.example/vpn.crl
+authorityInfoAccess = OCSP;URI:http://ocsp.example
+[ policy ]
+policyIdentifier = 1.3.6.1.4.1.99999.1
+CPS.1 = "http://cps.example"
+[ client ]
+extendedKeyUsage = clientAuth, emailProtection
+"""
+
+
+def test_profiles_are_added_by_a_file(configure, tmp_path):
+    """New ones and replaced ones, as soon as the file has changed; a file that cannot be read issues nothing."""
+    top, file = root(), tmp_path / "profiles.cnf"
+    file.write_text(OWN)
+    configure(**{"pki.profiles_file": file})
+    made = load(certified(top, vendor=[text("certificate-profile", "vpn")]))
+    policy = extension(made, x509.CertificatePolicies)[0]
+    assert policy.policy_identifier.dotted_string == "1.3.6.1.4.1.99999.1"
+    assert policy.policy_qualifiers == ["http://cps.example"]
+    assert extension(made, x509.ExtendedKeyUsage)[0].dotted_string == "1.3.6.1.5.5.7.3.17"
+    assert extension(made, x509.CRLDistributionPoints)[0].full_name[0].value == "http://crl.example/vpn.crl"
+    assert extension(made, x509.AuthorityInformationAccess)[0].access_location.value == "http://ocsp.example"
+    made = load(certified(top, vendor=[text("certificate-profile", "client")]))
+    assert list(extension(made, x509.ExtendedKeyUsage)) == [
+        ExtendedKeyUsageOID.CLIENT_AUTH,
+        ExtendedKeyUsageOID.EMAIL_PROTECTION,
+    ]
+    asked = attributes("x", algorithm=A.EC, links=[(L.CERTIFICATE_LINK, top)])
+    asked.update(text("certificate-profile", "policy"))  # A section that others refer to is no profile.
+    refused(ResultReason.INVALID_FIELD, Operation.CERTIFY, CertifyRequest(attributes=asked))
+    asked.update(text("certificate-profile", "client"))
+    for spoil in (lambda: file.write_text("[ client ]\nkeyUsage = flying\n"), file.unlink):
+        spoil()
+        with pytest.raises(KMIPError):
+            do(Operation.CERTIFY, CertifyRequest(attributes=asked.copy()))
+
+
+def test_validate_heeds_constraints():
+    """A name that the CA may not certify makes the chain invalid."""
+    limits = "basicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign,cRLSign\n"
+    top = root(vendor=[text("x509-extension", limits + "nameConstraints=critical,permitted;DNS:good.example\n")])
+    for name, expected in (("a.good.example", ValidityIndicator.VALID), ("bad.example", ValidityIndicator.INVALID)):
+        names = [AlternativeName(alternative_name_value=name, alternative_name_type=AlternativeNameType.DNS_NAME)]
+        assert indicator(certified(top, alternative_name=names)) == expected, name

@@ -37,6 +37,7 @@ from kmip.payloads import (
     HashResponse,
     MACRequest,
     MACVerifyRequest,
+    QueryRequest,
     RNGRetrieveRequest,
     RNGSeedRequest,
     SignatureVerifyRequest,
@@ -374,8 +375,9 @@ def played(*items, version=V2_1, undo=False):
 def test_undone_protection_gives_nothing_away():
     """The allocation is undone with the rest of the batch, so the ciphertext does not leave."""
     uid = limited(5, UsageLimitsUnit.OBJECT)
-    done, changed, failed = played(
+    done, _, changed, failed = played(
         (Operation.ENCRYPT, EncryptRequest(unique_identifier=uid, data=b"x")),
+        (Operation.QUERY, QueryRequest()),
         (Operation.ACTIVATE, ActivateRequest(unique_identifier=create(active=False))),
         (Operation.ACTIVATE, ActivateRequest(unique_identifier="nothing")),
         undo=True,
