@@ -133,7 +133,7 @@ def test_a_symmetric_key_encrypts_in_the_token(given):
     uid = create(protection_level=HIGH)
     for data in (b"x", b"sixteen bytes are", os.urandom(4096)):
         done = encrypted(uid, data, given)
-        assert data not in done.data and decrypted(uid, done, given) == data
+        assert done.data != data and decrypted(uid, done, given) == data
 
 
 def test_the_keeper_of_streams_uses_the_key_where_it_is():
