@@ -5,7 +5,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 BIN := .venv/bin
 CONFIG ?= var/kms.toml
 
-.PHONY: run test test-db test-browser test-survival bench clean
+.PHONY: run test test-db test-postgres test-mariadb test-browser test-survival bench clean
 
 run: .venv/.runtime $(CONFIG) var/root.key
 	@export KMS_CONFIG=$(CONFIG) && $(BIN)/python manage.py migrate --verbosity 0 && \
@@ -19,13 +19,16 @@ test: .venv/.development
 
 # Against the servers that TEST_POSTGRES_URL and TEST_MARIADB_URL name; those not named are left out.
 test-db: .venv/.development
-	@for url in "$$TEST_POSTGRES_URL" "$$TEST_MARIADB_URL"; do \
-		[ -z "$$url" ] || DATABASE_URL="$$url" $(BIN)/python -m pytest -m django_db || exit 1; done
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-postgres test-mariadb
+
+test-postgres test-mariadb: test-%: .venv/.development
+	@url="$$(printenv TEST_$(if $(filter postgres,$*),POSTGRES,MARIADB)_URL || true)"; \
+		[ -z "$$url" ] || DATABASE_URL="$$url" $(BIN)/python -m pytest -m django_db
 
 # A real browser on the real server; Debian's Chromium is installed where it is missing and this may be done.
 test-browser: .venv/.development
 	@command -v chromium > /dev/null || apt-get install -y -q chromium
-	$(BIN)/python -m pytest -m browser --browser-tests
+	$(BIN)/python -m pytest -n auto --dist loadfile -m browser --browser-tests
 
 # Fifty random points of each kind of work that must survive kill -9; `make test` takes a few.
 test-survival: .venv/.development

@@ -101,7 +101,8 @@ def entry(
         uid[:64],
         result,
         reason,
-        min((now - since) // 1000, 2**31 - 1),
+        # The clock may be set back meanwhile.
+        max(0, min((now - since) // 1000, 2**31 - 1)),
         namespace,
         detail,
     )

@@ -32,7 +32,7 @@ def environment(folder: Path, settings: Mapping[str, str]) -> dict[str, str]:
     if not root_key.exists():
         root_key.write_text(secrets.token_hex(32) + "\n")
         root_key.chmod(0o600)
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("KMS_", "DJANGO_"))}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("KMS_", "DJANGO_", "DATABASE_"))}
     own = {
         "KMS_SQLITE_PATH": str(folder),
         "KMS_ROOT_KEY_FILE": str(root_key),

@@ -80,24 +80,32 @@ def strangers(folder: Path, port: int) -> None:
 
 
 @pytest.fixture(scope="session")
-def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Console]:
-    """The console of a server of its own, with the administrator logged in."""
+def browser() -> Iterator[Any]:
+    """Debian's Chromium."""
     if CHROMIUM is None:
         pytest.skip("there is no Chromium on this machine")
     from playwright.sync_api import sync_playwright
 
+    with sync_playwright() as play:
+        opened = play.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="session")
+def console(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Console]:
+    """The console of a server of its own, with the administrator logged in."""
     folder = tmp_path_factory.mktemp("console")
     manage(folder, "initpki", "--folder", str(folder / "pki"), "--write-config", str(folder / "kms.toml"))
-    with Running(folder, KMS_CONFIG=str(folder / "kms.toml")) as server, sync_playwright() as play:
+    with Running(folder, KMS_CONFIG=str(folder / "kms.toml")) as server:
+        assert server.http_port  # It has made its tables then.
         made = manage(folder, "initadmin", KMS_CONFIG=str(folder / "kms.toml"))
         found = re.search(r"admin / (\S+)", made.stdout)
         assert found, made.stderr
-        browser = play.chromium.launch(executable_path=CHROMIUM, args=QUIET)
         one = Console(browser, server, folder, found[1])
         one.log_in()
         strangers(folder, server.kmip_port)
         yield one
-        browser.close()
 
 
 @pytest.fixture

@@ -1,28 +1,21 @@
 """The console in a real browser on a real server: log in, make a key, revoke it, destroy it."""
 
 import re
-import shutil
 
 import pytest
 
 from tests.processes import Running, manage
 
 pytestmark = pytest.mark.browser
-CHROMIUM = shutil.which("chromium")
-QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")
-def test_a_person_makes_revokes_and_destroys_a_key(tmp_path):
+def test_a_person_makes_revokes_and_destroys_a_key(browser, tmp_path):
     """Every step is a click, the page says so, and the browser refuses nothing that the page asks for."""
-    from playwright.sync_api import sync_playwright
-
-    with Running(tmp_path) as server, sync_playwright() as play:
+    with Running(tmp_path) as server:
         port = server.http_port
         made = manage(tmp_path, "initadmin")
         found = re.search(r"admin / (\S+)", made.stdout)
         assert found, made.stderr
-        browser = play.chromium.launch(executable_path=CHROMIUM, args=QUIET)
         page = browser.new_page()
         complaints = []
         page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
@@ -44,4 +37,4 @@ def test_a_person_makes_revokes_and_destroys_a_key(tmp_path):
         page.click("main form button")
         assert "Destroyed" in page.inner_text("main .facts")
         assert complaints == []
-        browser.close()
+        page.close()
