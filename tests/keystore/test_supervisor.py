@@ -1,5 +1,6 @@
 """The supervisor with children that do next to nothing, in a process of its own."""
 
+import os
 import re
 import signal
 import subprocess
