@@ -1,6 +1,7 @@
 """Clients get on board at a real server: let in, refused with a reason that helps, revoked while connected."""
 
 import datetime
+import http.client
 import json
 import re
 import socket
@@ -50,8 +51,8 @@ class Site:
         self.manage("client", "add", name, "--folder", str(folder), "--host", "localhost", *options)
         files = str(folder / "client.pem"), str(folder / "client.key")
         if not self.trusted:
-            # The listeners notice a new authority within a second.
-            until(lambda: self.lets_in(files), "the new authority", 5)
+            # Each listener notices a new authority within a second.
+            until(lambda: self.lets_in(files) and self.lets_in_over_https(files), "the new authority", 15)
             self.trusted = True
         return files
 
@@ -80,6 +81,12 @@ class Site:
             with self.open(files) as connection:
                 return bool(self.ask(connection))
         except (OSError, ssl.SSLError):
+            return False
+
+    def lets_in_over_https(self, files: tuple[str, str]) -> bool:
+        try:
+            return https(self, files, "GET", "/version")[0] == 200
+        except (OSError, http.client.HTTPException):
             return False
 
     def handshakes(self, *options: str) -> list[dict]:
@@ -359,8 +366,6 @@ def test_an_authority_that_is_dropped_is_trusted_no_more(site):
 
 def https(site, files, method, path, body=None, accept=None, raw=False):
     """One request over HTTPS; status and answer."""
-    import http.client
-
     context = site.pki.client_context(files)
     connection = http.client.HTTPSConnection("localhost", site.http_port, context=context, timeout=15)
     headers = {"Content-Type": "application/json"} | ({"Accept": accept} if accept else {})
@@ -375,8 +380,6 @@ def https(site, files, method, path, body=None, accept=None, raw=False):
 
 def test_https_honours_authorities_and_revocation(site):
     """The same certificates over HTTPS; a connection that is kept alive ends with the certificate."""
-    import http.client
-
     files = site.add("frank")
     connection = http.client.HTTPSConnection(
         "localhost", site.http_port, context=site.pki.client_context(files), timeout=15
