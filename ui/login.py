@@ -1,15 +1,16 @@
-"""The ways into the console: password and second factor, client certificate, OpenID; and what ends a session."""
+"""The ways into the console: password and second factor, client certificate, OpenID; and what ends a session.
 
-import functools
-import logging
+What passes between this server and an OpenID provider is in `openid`.
+"""
+
+from collections.abc import Callable
 from hashlib import sha256
+from importlib import import_module
 from typing import Any
 
-import requests
-from authlib.integrations.base_client import OAuthError
-from authlib.integrations.django_client import OAuth
 from django import forms
 from django.contrib import messages
+from django.contrib.auth import SESSION_KEY
 from django.contrib.auth import login as begin_session
 from django.contrib.auth.forms import AuthenticationForm
 from django.contrib.auth.models import User
@@ -20,19 +21,15 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_POST
-from joserfc.errors import JoseError
 
 from keystore import audit, authn, conf
-from keystore.authn import Peer, accounts, people, tokens, totp
+from keystore.authn import Peer, accounts, people, totp
 from keystore.proxies import client_address
 from kmip.errors import KMIPError
 
 #: In the session: the certificate that it belongs to, and whether a second factor has yet to be set up.
 CERTIFICATE, LACKS_FACTOR = "kms_certificate", "kms_lacks_factor"
 BACKEND = "django.contrib.auth.backends.ModelBackend"
-TIMEOUT = 5
-
-logger = logging.getLogger(__name__)
 
 
 def peer_of(request: HttpRequest) -> Peer:
@@ -82,6 +79,7 @@ class LoginForm(AuthenticationForm):
                 person = people.by_password(peer, given["username"], given["password"], given.get("code", ""))
             except KMIPError as exc:
                 raise ValidationError(gettext(exc.message), code="invalid_login") from exc
+            _begin_anew(self.request)
             if not totp.has(accounts.of_person(person.get_username())):
                 # The session is the one that begins now: Django keeps what is in it when somebody logs in.
                 self.request.session[LACKS_FACTOR] = True
@@ -105,12 +103,23 @@ def _name_shown(request: HttpRequest) -> str:
         return ""
 
 
-def _let_in(request: HttpRequest, person: User) -> HttpResponse:
+def _begin_anew(request: HttpRequest) -> None:
+    """End the session of whoever is logged in already.
+
+    Django ends it only for another person, and then with what the session that begins was told already."""
+    if SESSION_KEY in request.session:
+        request.session.flush()
+
+
+def let_in(request: HttpRequest, person: User) -> HttpResponse:
+    """Begin a session for somebody who has proven to be it."""
+    _begin_anew(request)
     begin_session(request, person, backend=BACKEND)
     return HttpResponseRedirect(reverse("ui:index"))
 
 
-def _refused(request: HttpRequest, why: str) -> HttpResponse:
+def refused(request: HttpRequest, why: str) -> HttpResponse:
+    """Back to the log-in, which says why nobody was let in."""
     messages.error(request, why)
     return HttpResponseRedirect(reverse("ui:login"))
 
@@ -123,78 +132,33 @@ def by_certificate(request: HttpRequest) -> HttpResponse:
     try:
         person = people.by_certificate(peer)
     except KMIPError as exc:
-        return _refused(request, exc.message)
-    answer = _let_in(request, person)
+        return refused(request, exc.message)
+    answer = let_in(request, person)
     assert peer.certificate is not None
     request.session[CERTIFICATE] = sha256(peer.certificate).hexdigest()
     return answer
 
 
-@functools.lru_cache(maxsize=1)
-def _provider(issuer: str, client_id: str, client_secret: str) -> Any:
-    """The OpenID provider, with what it publishes of itself. Raises `ValueError` where it is another one."""
-    app = OAuth().register(
-        "provider",
-        client_id=client_id,
-        client_secret=client_secret,
-        server_metadata_url=issuer.rstrip("/") + "/.well-known/openid-configuration",
-        client_kwargs={"scope": "openid profile email", "code_challenge_method": "S256", "default_timeout": TIMEOUT},
-    )
-    told = app.load_server_metadata().get("issuer")
-    if told != issuer:
-        raise ValueError(f"the OpenID provider says that it is {told}")
-    return app
-
-
-def _configured() -> Any:
-    auth = conf.current().auth
-    return _provider(auth.oidc_issuer or "", auth.oidc_client_id or "", auth.oidc_client_secret or "")
-
-
-#: What a provider that is away, or answers nonsense, makes of a login.
-FAILURES = (OAuthError, JoseError, requests.RequestException, ValueError, KeyError, RuntimeError)
-
-
 @never_cache
 @require_GET
 def to_provider(request: HttpRequest) -> HttpResponse:
-    """Send the browser to the OpenID provider, with state, nonce and a challenge (RFC 7636)."""
-    if not conf.current().auth.oidc_issuer:
-        return _refused(request, gettext("No OpenID provider is configured."))
-    back = reverse("ui:from_provider")
-    base = conf.current().pki.url
-    target = base.rstrip("/") + back if base else request.build_absolute_uri(back)
-    try:
-        answer: HttpResponse = _configured().authorize_redirect(request, target)
-    except FAILURES as exc:
-        return _failed(request, exc)
-    return answer
+    """Send the browser to the OpenID provider."""
+    return _at_provider("away", request)
 
 
 @never_cache
 @require_GET
 def from_provider(request: HttpRequest) -> HttpResponse:
-    """Take the code that the browser brings back, fetch the token for it, and let its user in."""
+    """Let in whom the provider has sent back."""
+    return _at_provider("back", request)
+
+
+def _at_provider(step: str, request: HttpRequest) -> HttpResponse:
+    """A step of `openid`, whose libraries few servers need: no process loads them before."""
     if not conf.current().auth.oidc_issuer:
-        return _refused(request, gettext("No OpenID provider is configured."))
-    peer = Peer("ui", client_address(request.META))
-    try:
-        app = _configured()
-        told = app.authorize_access_token(request)
-        claims = tokens.asymmetric(told["id_token"], told["userinfo"])
-    except FAILURES as exc:
-        audit.note(None, peer, people.LOGIN, detail="OpenID", reason="AuthenticationNotSuccessful")
-        return _failed(request, exc)
-    try:
-        person = people.by_openid(peer, conf.current().auth.oidc_issuer or "", claims)
-    except KMIPError as exc:
-        return _refused(request, exc.message)
-    return _let_in(request, person)
-
-
-def _failed(request: HttpRequest, exc: Exception) -> HttpResponse:
-    logger.warning("OpenID login failed: %s: %s", type(exc).__name__, exc)
-    return _refused(request, gettext("The login at the OpenID provider has failed."))
+        return refused(request, gettext("No OpenID provider is configured."))
+    taken: Callable[[HttpRequest], HttpResponse] = getattr(import_module("ui.openid"), step)
+    return taken(request)
 
 
 def note_logout(request: HttpRequest) -> None:

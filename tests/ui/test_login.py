@@ -4,6 +4,8 @@ import base64
 import hashlib
 import json
 import re
+import subprocess
+import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -23,7 +25,7 @@ from keystore.authn import accounts, certificates, totp
 from keystore.models import Account, AuditRecord, LoginFailure
 from tests.certificates import CLIENT, Pki, make
 from tests.ui.conftest import PASSWORD
-from ui import login
+from ui import openid
 
 LOGIN = "/ui/login/"
 
@@ -201,6 +203,25 @@ def test_where_it_is_required_nothing_else_is_shown_before(client, alice_exists,
     assert inside(client)
 
 
+def test_the_factor_is_asked_for_whoever_was_logged_in_before(client, alice_exists, configure):
+    """Django ends the session of another person, with all that it was told."""
+    client.force_login(get_user_model().objects.create_user("bob", password=PASSWORD))
+    configure(**{"auth.second_factor": "required"})
+    assert attempt(client)
+    assert client.get("/ui/objects/")["Location"] == "/ui/second-factor/"
+
+
+def test_who_logs_in_with_a_code_lacks_nothing_of_the_session_before(factor, client, configure):
+    """A browser in which the factor was lacking is let in with it."""
+    totp.put(Account.objects.get(username="alice"), None)
+    other = Client()
+    assert attempt(other)
+    totp.put(Account.objects.get(username="alice"), factor.secret)
+    configure(**{"auth.second_factor": "required"})
+    assert other.get("/ui/objects/")["Location"] == "/ui/second-factor/"
+    assert attempt(other, code=factor.now()) and inside(other)
+
+
 def test_wrong_codes_lock_out(factor, configure):
     configure(**{"auth.login_failures": 3})
     other = Client()
@@ -338,14 +359,14 @@ class Provider:
 @pytest.fixture
 def provider(configure):
     found = Provider()
-    login._provider.cache_clear()
+    openid._provider.cache_clear()
     configure(
         **{"auth.oidc_issuer": found.issuer, "auth.oidc_client_id": "kms", "auth.oidc_client_secret": "a secret" * 4}
     )
     yield found
     found.server.shutdown()
     found.server.server_close()
-    login._provider.cache_clear()
+    openid._provider.cache_clear()
 
 
 def through(client: Client, provider: Provider) -> str:
@@ -425,6 +446,16 @@ def test_a_provider_does_not_take_over_a_name(client, provider, alice_exists):
 def test_without_a_provider_there_is_no_such_way(client):
     for path in ("/ui/login/openid/", "/ui/login/openid/done/?code=x&state=y"):
         assert client.get(path)["Location"] == LOGIN
+
+
+def test_a_process_that_nobody_comes_to_from_a_provider_has_not_loaded_its_libraries():
+    """They are slow to load and large."""
+    program = (
+        "import sys, django; django.setup(); from django.urls import resolve; resolve('/ui/login/');"
+        "print([one for one in ('authlib', 'joserfc') if one in sys.modules])"
+    )
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    assert told.stdout.strip() == "[]"
 
 
 # Nobody authenticates.
