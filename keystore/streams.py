@@ -234,7 +234,7 @@ class Streams:
         """Take a part; what fails once is at its end."""
         try:
             if stream.work.collects:
-                self._collect(stream, len(data))
+                self._collect(correlation, stream, len(data))
             out = stream.work.end(data) if last else stream.work.update(data)
         except BaseException:
             self._end(correlation)
@@ -246,8 +246,11 @@ class Streams:
         out.correlation = correlation
         return out
 
-    def _collect(self, stream: _Stream, size: int) -> None:
+    def _collect(self, correlation: bytes, stream: _Stream, size: int) -> None:
         with self._lock:
+            if correlation not in self._streams:
+                # It has expired just now, and nobody would give back what is counted for it.
+                raise _unknown()
             if self._collected + size > MOST_COLLECTED:
                 raise KMIPError(
                     ResultReason.SERVER_LIMIT_EXCEEDED, "the streams that need their data whole hold too much"

@@ -199,6 +199,22 @@ def test_what_is_collected_is_bounded(monkeypatch):
     assert own.begin("default/alice", "key", task, bytes(100)).correlation
 
 
+def test_what_expires_while_its_next_part_comes_leaves_nothing_counted():
+    """The room of all streams is not eaten up by those that are gone."""
+
+    class Late(Streams):
+        def _collect(self, correlation, stream, size):
+            if stream.collected:
+                self._end(correlation)
+            super()._collect(correlation, stream, size)
+
+    own = Late(8, 60)
+    task = Task(Op.ENCRYPT, DEFAULT, bytes(32), A.AES, CCM)
+    begun = own.begin("default/alice", "key", task, bytes(60)).correlation
+    refused(R.INVALID_CORRELATION_VALUE, own.go_on, "default/alice", "key", Op.ENCRYPT, begun, bytes(40), last=False)
+    assert own._collected == 0 == len(own)
+
+
 def test_memory_does_not_grow_with_the_data():
     """128 MiB through one stream; what it holds is the state of its cipher."""
     own, part = Streams(8, 60), bytes(1 << 20)
