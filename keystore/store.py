@@ -180,14 +180,15 @@ class Managed:
         """The encoded object, opened; None when it is destroyed or elsewhere."""
         if self.columns.get("archive_date") is not None:
             raise KMIPError(ResultReason.OBJECT_ARCHIVED, "the object is archived: recover it first")
-        return self._opened()
+        return self.stored_material()
 
     @material.setter
     def material(self, value: bytes | None) -> None:
         self.material_changed = True
         self.blob = None if value is None else sealing.sealer().seal(value, self.key, self.version)
 
-    def _opened(self) -> bytes | None:
+    def stored_material(self) -> bytes | None:
+        """Like `material`, of an archived object too."""
         return None if self.blob is None else sealing.sealer().open(self.blob, self.key, self.version)
 
 
@@ -436,7 +437,7 @@ def save(managed: Managed) -> None:
             managed.usage_remaining = None if limits is None else limits.usage_limits_count
         old = managed.version
         if managed.blob is not None:
-            material = managed._opened()
+            material = managed.stored_material()
             assert material is not None
             purpose = sealing.MATERIAL if attributes.archive_date is None else sealing.ARCHIVE
             managed.blob = sealing.sealer().seal(material, managed.key, old + 1, purpose=purpose)

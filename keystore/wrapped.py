@@ -30,6 +30,7 @@ from kmip.structures import (
     MACSignatureKeyInformation,
 )
 from kmip.tags import Tag
+from kmip.ttlv import Item, Type
 
 O = ObjectType  # noqa: E741 - one letter like the other enumerations
 W = WrappingMethod
@@ -103,8 +104,7 @@ def wrap(call: Call, block: KeyBlock | None, specification: KeyWrappingSpecifica
 def keep_wrapped(call: Call, object_type: ObjectType, managed_object: Struct, attributes: Attributes) -> None:
     """Wrap the secret of a new object under the key that clients of the JSON dialect name in an attribute of their own;
     it is kept so, and unwrapped for its uses."""
-    names = [Vendor(vendor, addressing.WRAPPING_KEY) for vendor in addressing.vendors()]
-    named = next((attributes[name] for name in names if name in attributes), None)
+    named = next((attributes[name] for name in _names() if name in attributes), None)
     if named is None or object_type not in _SECRET:
         return
     block = objects.key_block(managed_object)
@@ -115,17 +115,40 @@ def keep_wrapped(call: Call, object_type: ObjectType, managed_object: Struct, at
         raise KMIPError(
             ResultReason.INVALID_ATTRIBUTE_VALUE, f"{addressing.WRAPPING_KEY} is the text of a Unique Identifier"
         )
+    bare = isinstance(block.key_value.key_material, bytes)
+    wrap_under(call, block, uid, EncodingOption.NO_ENCODING if bare else EncodingOption.TTLV_ENCODING, attributes)
+
+
+def wrap_under(call: Call, block: KeyBlock, uid: str, option: EncodingOption | None, attributes: Attributes) -> None:
+    """Wrap the key in the Key Block of an object with these attributes by another, to be kept so, and link them."""
     specification = KeyWrappingSpecification(
         wrapping_method=W.ENCRYPT,
         encryption_key_information=EncryptionKeyInformation(unique_identifier=uid),
-        encoding_option=(
-            EncodingOption.NO_ENCODING
-            if isinstance(block.key_value.key_material, bytes)
-            else EncodingOption.TTLV_ENCODING
-        ),
+        encoding_option=option,
     )
     wrap(call, block, specification, attributes)
-    attributes.link = [*attributes.link, Link(link_type=LinkType.WRAPPING_KEY_LINK, linked_object_identifier=uid)]
+    link(attributes, block)
+
+
+def link(attributes: Attributes, block: KeyBlock) -> None:
+    """Let the attributes of an object name the key that its Key Wrapping Data names: in a Link, and in the attribute of
+    the JSON dialect where there is one."""
+    data = block.key_wrapping_data
+    key = data and (data.encryption_key_information or data.mac_signature_key_information)
+    uid = key.unique_identifier if key else None
+    if not isinstance(uid, str):
+        return
+    kind = LinkType.WRAPPING_KEY_LINK
+    others = [one for one in attributes.link if one.link_type != kind]
+    attributes.link = [*others, Link(link_type=kind, linked_object_identifier=uid)]
+    for name in _names():
+        if name in attributes:
+            attributes[name] = {0: Item(Tag.ATTRIBUTE_VALUE, Type.TEXT_STRING, uid)}
+
+
+def _names() -> list[Vendor]:
+    """The attributes of the JSON dialect that name a wrapping key."""
+    return [Vendor(vendor, addressing.WRAPPING_KEY) for vendor in addressing.vendors()]
 
 
 def _encoded(call: Call, value: KeyValue, specification: KeyWrappingSpecification, attributes: Attributes) -> bytes:

@@ -21,7 +21,7 @@ from kmip.enums import (
     UniqueIdentifierEnumeration,
 )
 from kmip.errors import KMIPError
-from kmip.objects import FIELDS, KeyBlock
+from kmip.objects import FIELDS
 from kmip.payloads import (
     CreateKeyPairRequest,
     CreateKeyPairResponse,
@@ -197,9 +197,7 @@ def add_made(call: Call, object_type: ObjectType, uid: str, attributes: Attribut
             raise KMIPError(ResultReason.INVALID_OBJECT_TYPE, f"the token does not hold {object_type}")
         made = tokenkeys.make(algorithm, length, uid)
         absent = objects.keyed(object_type, None, KeyFormatType.RAW, algorithm, length)
-        managed = new(call, object_type, uid, absent, attributes, generated=True)
-        objects.put_in_token(managed, made.pack())
-        store.save(managed)
+        _add_in_token(new(call, object_type, uid, absent, attributes, generated=True), made.pack())
         return
     if object_type == ObjectType.SECRET_DATA and algorithm is None:
         secret, others = keys.generate_secret(length), {"secret_data_type": SecretDataType.SEED}
@@ -210,6 +208,12 @@ def add_made(call: Call, object_type: ObjectType, uid: str, attributes: Attribut
     material = keys.convert(object_type, secret, KeyFormatType.RAW, format_)
     managed_object = objects.keyed(object_type, material, format_, algorithm, length, **others)
     store.save(new(call, object_type, uid, managed_object, attributes, generated=True))
+
+
+def _add_in_token(managed: store.Managed, reference: bytes) -> None:
+    """Keep an object, made without Key Value, whose key a token holds."""
+    objects.put_in_token(managed, reference)
+    store.save(managed)
 
 
 def new(
@@ -229,16 +233,6 @@ def new(
         now=call.now,
         **how,
     )
-
-
-def link_wrapping(attributes: Attributes, block: KeyBlock) -> None:
-    """Link an object to the key that its Key Wrapping Data names."""
-    wrapping = block.key_wrapping_data
-    key = wrapping and (wrapping.encryption_key_information or wrapping.mac_signature_key_information)
-    if key and key.unique_identifier is not None:
-        link = Link(link_type=LinkType.WRAPPING_KEY_LINK, linked_object_identifier=key.unique_identifier)
-        others = [one for one in attributes.link if one.link_type != LinkType.WRAPPING_KEY_LINK]
-        attributes.link = [*others, link]
 
 
 def new_pair(call: Call, request: CreateKeyPairRequest) -> tuple[Attributes, Attributes, keys.Pair]:
@@ -326,9 +320,7 @@ def add_pair(call: Call, private: tuple[str, Attributes], public: tuple[str, Att
         how: dict[str, Any] = {"generated": True, "generator": objects.OPENSSL, "known": key}
         if tokenkeys.is_reference(key.data):
             absent = objects.keyed(object_type, None, format_, key.algorithm, key.bits)
-            managed = new(call, object_type, uid, absent, attributes, **how)
-            objects.put_in_token(managed, key.data)
-            store.save(managed)
+            _add_in_token(new(call, object_type, uid, absent, attributes, **how), key.data)
             continue
         material = keys.write(object_type, key.data, format_)
         managed_object = objects.keyed(object_type, material, format_, key.algorithm, key.bits)
@@ -400,7 +392,7 @@ def describe(object_type: ObjectType, managed_object: Struct, attributes: Attrib
     block = objects.key_block(managed_object)
     if block is not None:
         if wrapped.is_wrapped(block):
-            link_wrapping(attributes, block)
+            wrapped.link(attributes, block)
         else:
             known = _read(object_type, block)
     if attributes.cryptographic_usage_mask is None and object_type not in WITHOUT_MASK:
@@ -443,7 +435,7 @@ def import_(call: Call, request: ImportRequest) -> ImportResponse:
         if not request.replace_existing:
             raise KMIPError(ResultReason.OBJECT_ALREADY_EXISTS, "another object has this identifier")
         call.object(uid, right=Operation.DESTROY)
-        if tokenkeys.is_reference(existing.material):
+        if tokenkeys.is_reference(existing.stored_material()):
             raise KMIPError(ResultReason.OBJECT_ALREADY_EXISTS, "a key in the token is not replaced: destroy it")
         if not policy.decides(call.identity, existing):
             # Whoever may merely destroy it would become the owner of what others know by this identifier.

@@ -1,18 +1,22 @@
 """Re-key and Re-key Key Pair: a key that takes another's place, its Name and most of its attributes."""
 
+import logging
 from typing import Final
 
 from keystore import addressing, objects, policy, rules, states, store, wrapped
 from keystore.call import Call, operation
 from keystore.crypto import keys
-from keystore.operations.create import LONG, add_made, add_pair, asked, check_storage, link_wrapping, made_pair, merge
+from keystore.operations.create import LONG, add_made, add_pair, asked, check_storage, made_pair, merge
 from keystore.store import Managed
 from kmip.attributes import BY_TAG, Attributes, By
 from kmip.enums import LinkType, ObjectType, Operation, ResultReason, State, WrappingMethod
 from kmip.errors import KMIPError
 from kmip.payloads import ReKeyKeyPairRequest, ReKeyKeyPairResponse, ReKeyRequest, ReKeyResponse
-from kmip.structures import EncryptionKeyInformation, KeyWrappingSpecification, Link
+from kmip.schema import Struct
+from kmip.structures import Link
 from kmip.tags import Tag
+
+log = logging.getLogger(__name__)
 
 #: Dates that move with the Activation Date (2.1, 6.1.46, Table 303).
 _MOVING: Final = (Tag.PROCESS_START_DATE, Tag.PROTECT_STOP_DATE, Tag.DEACTIVATION_DATE)
@@ -118,22 +122,35 @@ def _rewrap(call: Call, old: str, new: str) -> None:
     )
     for uid in store.uids(found, 0, addressing.MOST):
         managed = call.seen(uid)
-        if managed.blob is None or managed.columns["archive_date"] is not None:
+        try:
+            structure = _wrapped_anew(call, managed, old, new)
+        except KMIPError as exc:
+            # Whoever brought it may have lied about the key, and must not keep others from replacing theirs.
+            log.warning("%s stays wrapped by %s: %s", uid, old, exc.message)
             continue
-        structure = objects.decode(managed)
-        block = structure.key_block
-        option = block.key_wrapping_data.encoding_option
-        wrapped.unwrap(call, block)
-        key = EncryptionKeyInformation(unique_identifier=new)
-        specification = KeyWrappingSpecification(
-            wrapping_method=WrappingMethod.ENCRYPT, encryption_key_information=key, encoding_option=option
-        )
-        wrapped.wrap(call, block, specification, managed.attributes)
-        link_wrapping(managed.attributes, block)
-        objects.derive(managed.attributes, managed.object_type, structure)
-        managed.material = objects.encode(managed.object_type, structure)
-        rules.touched(managed, call.now)
-        store.save(managed)
+        if structure is not None:
+            objects.derive(managed.attributes, managed.object_type, structure)
+            managed.material = objects.encode(managed.object_type, structure)
+            rules.touched(managed, call.now)
+            store.save(managed)
+
+
+def _wrapped_anew(call: Call, managed: Managed, old: str, new: str) -> Struct | None:
+    """The structure of an object that one key merely encrypts, encrypted by another instead; None where it is not kept
+    so, whatever its links say. Raises `KMIPError` where the server cannot do it."""
+    if managed.blob is None or managed.columns["archive_date"] is not None:
+        return None
+    structure: Struct = objects.decode(managed)
+    block = objects.key_block(structure)
+    data = block.key_wrapping_data if block is not None else None
+    if block is None or data is None or data.wrapping_method != WrappingMethod.ENCRYPT:
+        return None
+    key = data.encryption_key_information
+    if key is None or key.unique_identifier != old:
+        return None
+    wrapped.unwrap(call, block)
+    wrapped.wrap_under(call, block, new, data.encoding_option, managed.attributes)
+    return structure
 
 
 def _pair_of(call: Call, managed: Managed, *, change: bool) -> Managed:

@@ -202,8 +202,48 @@ def test_a_key_is_kept_wrapped_by_another_and_re_wrapped_when_that_is_re_keyed()
     assert block["KeyWrappingData"]["EncryptionKeyInformation"]["UniqueIdentifier"] == newer
     opened = done("Get", uid(wrapped), node("KeyWrapType", "NotWrapped", "Enumeration"))
     assert opened["SymmetricKey"]["KeyBlock"]["KeyValue"]["KeyMaterial"] == plain
-    links = done("GetAttributes", uid(wrapped))["Attributes"]["Link"]
-    assert links["LinkedObjectIdentifier"] == newer
+    attributes = done("GetAttributes", uid(wrapped))["Attributes"]
+    assert attributes["Link"]["LinkedObjectIdentifier"] == newer
+    assert attributes["Attribute"]["AttributeValue"] == newer, "the attribute names the key that wraps it now"
+
+
+def test_an_object_that_only_says_to_be_wrapped_does_not_keep_a_key_from_being_re_keyed():
+    """A link that a client set on what is not wrapped, and a key that was not wrapped by what it names."""
+    wrapping = create(mask=0x30 | 0xC)
+    link = node("Link", [node("LinkType", "WrappingKeyLink", "Enumeration"), text("LinkedObjectIdentifier", wrapping)])
+    plain = create(link)
+    opaque = done(
+        "Register",
+        node("ObjectType", "OpaqueObject", "Enumeration"),
+        node("Attributes", [link]),
+        node(
+            "OpaqueObject",
+            [node("OpaqueDataType", "0x80000001", "Enumeration"), node("OpaqueDataValue", "00", "ByteString")],
+        ),
+    )["UniqueIdentifier"]
+    forged = register_forged(wrapping)
+    honest = create(vendor("wrapping_key_id", wrapping))
+    newer = done("ReKey", uid(wrapping))["UniqueIdentifier"]
+    for one, named in ((plain, wrapping), (opaque, wrapping), (forged, wrapping), (honest, newer)):
+        links = done("GetAttributes", uid(one))["Attributes"]["Link"]
+        assert links["LinkedObjectIdentifier"] == named
+
+
+def register_forged(wrapping):
+    data = [
+        node("WrappingMethod", "Encrypt", "Enumeration"),
+        node("EncryptionKeyInformation", [uid(wrapping)]),
+        node("EncodingOption", "NoEncoding", "Enumeration"),
+    ]
+    block = [
+        node("KeyFormatType", "Raw", "Enumeration"),
+        node("KeyValue", [node("KeyMaterial", "00" * 24, "ByteString")]),
+        node("CryptographicAlgorithm", "AES", "Enumeration"),
+        node("CryptographicLength", 128, "Integer"),
+        node("KeyWrappingData", data),
+    ]
+    key = node("SymmetricKey", [node("KeyBlock", block)])
+    return done("Register", SYMMETRIC, node("Attributes", []), key)["UniqueIdentifier"]
 
 
 def test_a_wrapping_key_of_somebody_else_cannot_be_named():

@@ -21,7 +21,7 @@ from kmip.enums import (
     WrappingMethod,
 )
 from kmip.objects import KeyBlock, KeyValue, SymmetricKey
-from kmip.payloads import DestroyRequest, ExportRequest, GetRequest, ImportRequest, RegisterRequest
+from kmip.payloads import ArchiveRequest, DestroyRequest, ExportRequest, GetRequest, ImportRequest, RegisterRequest
 from kmip.structures import (
     EncryptionKeyInformation,
     KeyWrappingData,
@@ -291,12 +291,15 @@ def test_importing_unwrapped_needs_the_wrapping_key():
     refused(R.WRAPPING_OBJECT_DESTROYED, Operation.IMPORT, brings("lost", block))
 
 
+def plain_block(key):
+    return KeyBlock(key_format_type=KeyFormatType.RAW, key_value=KeyValue(key_material=key))
+
+
 def test_an_identifier_that_is_used_again_has_nothing_of_its_former_object():
     """What another process kept of the row that was replaced does not pass for the new one."""
 
     def plain(key, replace):
-        block = KeyBlock(key_format_type=KeyFormatType.RAW, key_value=KeyValue(key_material=key))
-        request = brings("again", block, wrap_type=None)
+        request = brings("again", plain_block(key), wrap_type=None)
         request.replace_existing = replace
         return do(Operation.IMPORT, request).unique_identifier
 
@@ -305,3 +308,6 @@ def test_an_identifier_that_is_used_again_has_nothing_of_its_former_object():
     plain(KEK, True)
     store.rows._rows.update(kept)
     assert material("again") == KEK
+    do(Operation.ARCHIVE, ArchiveRequest(unique_identifier="again"))
+    refused(R.OBJECT_ALREADY_EXISTS, Operation.IMPORT, brings("again", plain_block(KEY), wrap_type=None))
+    assert material(plain(KEY, True)) == KEY, "what is archived is replaced, too"
