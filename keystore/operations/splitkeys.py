@@ -3,10 +3,10 @@
 import os
 from typing import Final
 
-from keystore import objects, store
+from keystore import objects, store, wrapped
 from keystore.call import Call, operation
 from keystore.crypto import keys, splitting
-from keystore.operations.create import asked, chosen_uid
+from keystore.operations.create import asked, chosen_uid, new
 from keystore.store import Managed
 from kmip.attributes import Attributes, Vendor
 from kmip.enums import CryptographicAlgorithm, KeyFormatType, ObjectType, Operation, ResultReason, SplitKeyMethod
@@ -110,18 +110,9 @@ def _prime(request: CreateSplitKeyRequest, length: int) -> int | None:
 def _add(
     call: Call, object_type: ObjectType, managed_object: Struct, attributes: Attributes, *, generated: bool
 ) -> str:
-    managed = objects.new(
-        chosen_uid(attributes),
-        call.identity.namespace,
-        call.identity.username,
-        managed_object,
-        attributes,
-        object_type=object_type,
-        now=call.now,
-        generated=generated,
-    )
-    store.save(managed)
-    return managed.uid
+    uid = chosen_uid(attributes)
+    store.save(new(call, object_type, uid, managed_object, attributes, generated=generated))
+    return uid
 
 
 @operation(Operation.JOIN_SPLIT_KEY)
@@ -133,7 +124,7 @@ def join_split_key(call: Call, request: JoinSplitKeyRequest) -> JoinSplitKeyResp
     if not request.unique_identifier:
         raise KMIPError(ResultReason.INVALID_FIELD, "Join Split Key names at least one part")
     parts = [call.live(identifier, change=False) for identifier in request.unique_identifier]
-    structures = [_part(part) for part in parts]
+    structures = [_part(call, part) for part in parts]
     first, shares = structures[0], _shares(structures)
     secret = splitting.join(
         first.split_key_method,
@@ -157,11 +148,13 @@ def join_split_key(call: Call, request: JoinSplitKeyRequest) -> JoinSplitKeyResp
     return JoinSplitKeyResponse(unique_identifier=uid)
 
 
-def _part(managed: Managed) -> SplitKey:
+def _part(call: Call, managed: Managed) -> SplitKey:
     if managed.object_type != ObjectType.SPLIT_KEY:
         raise KMIPError(ResultReason.INVALID_OBJECT_TYPE, f"{managed.object_type} is no part of a split key")
     structure = objects.decode(managed)
     assert isinstance(structure, SplitKey)
+    if wrapped.is_wrapped(structure.key_block):
+        wrapped.unwrap(call, structure.key_block)
     return structure
 
 
@@ -180,9 +173,7 @@ def _shares(parts: list[SplitKey]) -> dict[int, bytes]:
         value = part.key_block.key_value
         material = value.key_material if isinstance(value, KeyValue) else None
         if not isinstance(material, bytes):
-            raise KMIPError(
-                ResultReason.CRYPTOGRAPHIC_FAILURE, "the material of a part is wrapped or not a byte string"
-            )
+            raise KMIPError(ResultReason.CRYPTOGRAPHIC_FAILURE, "the material of a part is not a byte string")
         if not 1 <= part.key_part_identifier <= part.split_key_parts:
             raise KMIPError(ResultReason.CRYPTOGRAPHIC_FAILURE, "a Key Part Identifier is not one of Split Key Parts")
         if shares.setdefault(part.key_part_identifier, material) != material:
