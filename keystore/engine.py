@@ -343,19 +343,23 @@ def _change(
     return responses
 
 
+def _call(run: _Run, number: Operation, began: int, batch: Batch) -> Call:
+    """What the handler of an item is given."""
+    assert run.identity is not None
+    now = began // 1_000_000_000
+    return Call(number, run.identity, run.peer, run.version, now, batch, run.dialect, approved=run.approved)
+
+
 def _prepare(run: _Run, items: list[RequestBatchItem], payloads: list[Struct] | None) -> None:
     """Let handlers do their slow work before the transaction; what fails here fails again in its turn."""
     for position, item in enumerate(items):
         handler = HANDLERS.get(item.operation)
         if handler is None or handler.prepare is None or not _knows(run.version, item.operation):
             continue
-        assert run.identity is not None
-        call = Call(
-            item.operation, run.identity, run.peer, run.version, run.began // 1_000_000_000, Batch(), run.dialect
-        )
+        call = _call(run, item.operation, run.began, Batch())
         try:
             payload = payloads[position] if payloads is not None else _payload(handler, item)
-            policy.check(run.identity, item.operation, payload)
+            policy.check(call.identity, item.operation, payload)
             run.prepared[position] = handler.prepare(call, payload)
         except KMIPError as exc:
             run.prepared[position] = exc
@@ -488,8 +492,7 @@ def _takes_long(run: _Run, item: RequestBatchItem) -> bool:
     handler = HANDLERS.get(item.operation)
     if handler is None or handler.long is None:
         return False
-    assert run.identity is not None
-    call = Call(item.operation, run.identity, run.peer, run.version, run.began // 1_000_000_000, Batch(), run.dialect)
+    call = _call(run, item.operation, run.began, Batch())
     try:
         return handler.long(call, _payload(handler, item))
     except KMIPError:
@@ -582,12 +585,10 @@ def _items(
             if handler is None or not _knows(run.version, item.operation):
                 raise KMIPError(ResultReason.OPERATION_NOT_SUPPORTED, f"{item.operation} is not supported")
             _check_extensions(item)
-            assert run.identity is not None
-            call = Call(item.operation, run.identity, run.peer, run.version, began // 1_000_000_000, batch, run.dialect)
-            call.approved = run.approved
+            call = _call(run, item.operation, began, batch)
             payload = payloads[position] if payloads is not None else _payload(handler, item)
-            policy.check(run.identity, item.operation, payload)
-            tickets.permit(run.identity, item.operation, payload)
+            policy.check(call.identity, item.operation, payload)
+            tickets.permit(call.identity, item.operation, payload)
             if position in run.prepared:
                 call.prepared = run.prepared[position]
                 if isinstance(call.prepared, KMIPError):

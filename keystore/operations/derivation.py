@@ -25,9 +25,10 @@ MOST_BASES: Final = 8
 
 
 class Derived(NamedTuple):
-    """What was derived, and the versions of the objects that it was derived from."""
+    """What was derived, the attributes asked for it, and the versions of the objects that it was derived from."""
 
     material: bytes
+    attributes: Attributes
     versions: list[int]
 
 
@@ -49,7 +50,8 @@ def derive_key(call: Call, request: DeriveKeyRequest) -> DeriveKeyResponse:
     derived: Derived | None = call.prepared
     if derived is None or derived.versions != [base.version for base in bases]:
         derived = _derived(call, request, bases)
-    attributes = _asked(call, request)
+    # A repeated attempt starts from the same material with attributes of its own.
+    attributes = derived.attributes.copy()
     if request.object_type == O.SYMMETRIC_KEY and attributes.cryptographic_algorithm is None:
         raise KMIPError(ResultReason.INVALID_FIELD, "a derived key needs a Cryptographic Algorithm")
     if attributes.cryptographic_usage_mask is None:
@@ -78,12 +80,6 @@ def _link(kind: LinkType, uid: str) -> Link:
     return Link(link_type=kind, linked_object_identifier=uid)
 
 
-def _asked(call: Call, request: DeriveKeyRequest) -> Attributes:
-    if request.object_type not in _BASES:
-        raise KMIPError(ResultReason.INVALID_FIELD, f"{request.object_type} cannot be derived")
-    return asked(call, request.object_type, request.attributes)
-
-
 def _bases(call: Call, request: DeriveKeyRequest, *, change: bool) -> list[Managed]:
     """The objects to derive from, each allowed to be used so now."""
     named = request.unique_identifier
@@ -101,12 +97,15 @@ def _bases(call: Call, request: DeriveKeyRequest, *, change: bool) -> list[Manag
 
 
 def _derived(call: Call, request: DeriveKeyRequest, bases: list[Managed]) -> Derived:
-    length = _asked(call, request).cryptographic_length
+    if request.object_type not in _BASES:
+        raise KMIPError(ResultReason.INVALID_FIELD, f"{request.object_type} cannot be derived")
+    attributes = asked(call, request.object_type, request.attributes)
+    length = attributes.cryptographic_length
     if request.derivation_method == DerivationMethod.ASYMMETRIC_KEY:
         material = _agreed(call, length, bases)
     else:
         material = _from_secret(call, request, length, bases)
-    return Derived(material, [base.version for base in bases])
+    return Derived(material, attributes, [base.version for base in bases])
 
 
 def _agreed(call: Call, length: int | None, bases: list[Managed]) -> bytes:

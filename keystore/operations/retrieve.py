@@ -127,23 +127,24 @@ def given(call: Call, managed: Managed, request: GetRequest | ExportRequest) -> 
     as_registered = request.key_wrap_type == KeyWrapType.AS_REGISTERED
     if specification is not None and as_registered:
         raise KMIPError(ResultReason.INVALID_FIELD, "a key is given as it was registered, or wrapped anew")
-    if specification is None and not managed.columns["sensitive"] and _is_stored_so(call, managed, request):
+    sensitive = managed.columns["sensitive"]
+    if specification is None and not sensitive and _is_stored_so(call, managed, request):
         return objects.as_stored(managed)
     managed_object: Struct = objects.decode(managed)
     block = objects.key_block(managed_object)
-    stays = wrapped.is_wrapped(block) and request.key_wrap_type != KeyWrapType.NOT_WRAPPED and specification is None
-    hidden = _hides(block.key_wrapping_data if stays and block is not None else specification)
-    if managed.columns["sensitive"] and not hidden:
+    data = block.key_wrapping_data if block is not None else None
+    stays = specification is None and request.key_wrap_type != KeyWrapType.NOT_WRAPPED
+    if sensitive and not _hides(data if stays else specification):
         raise KMIPError(ResultReason.SENSITIVE, "the object is sensitive: it leaves the server only wrapped")
-    if block is not None and wrapped.is_wrapped(block) and not stays:
+    if block is not None and data is not None and not stays:
         wrapped.unwrap(call, block)
         # Attributes that came wrapped with the key: clients look for none in the clear.
         block.key_value.attributes = None  # type: ignore[union-attr] # unwrapped, it is a structure
-    if specification is None and formats.give_out(call, managed, managed_object, request.key_format_type):
-        return managed_object
-    reformat(call, managed, managed_object, request)
     if specification is not None:
+        reformat(call, managed, managed_object, request)
         wrapped.wrap(call, block, specification, shown(managed))
+    elif not formats.give_out(call, managed, managed_object, request.key_format_type):
+        reformat(call, managed, managed_object, request)
     return managed_object
 
 
