@@ -23,7 +23,7 @@ test-db: .venv/.development
 
 test-postgres test-mariadb: test-%: .venv/.development
 	@url="$$(printenv TEST_$(if $(filter postgres,$*),POSTGRES,MARIADB)_URL || true)"; \
-		[ -z "$$url" ] || DATABASE_URL="$$url" $(BIN)/python -m pytest -m django_db
+		[ -z "$$url" ] || DATABASE_URL="$$url" $(BIN)/python -m pytest -m "django_db or scale"
 
 # A real browser on the real server; Debian's Chromium is installed where it is missing and this may be done.
 test-browser: .venv/.development

@@ -16,8 +16,9 @@ from django.contrib.auth.hashers import make_password
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 
-from keystore import audit, roles
+from keystore import audit, generations, roles
 from keystore.authn import Identity, Peer, accounts, certificates, credentials, forget, lockout, tokens, totp
+from keystore.generations import Kept
 from keystore.models import (
     Account,
     ApiToken,
@@ -48,6 +49,7 @@ def change(peer: Peer, identity: Identity, operation: str, detail: str) -> Itera
         if not identity.administers:
             raise KMIPError(ResultReason.PERMISSION_DENIED, "only an administrator may do this")
         yield
+        generations.changed(Kept.IDENTITIES)
     forget()
 
 
@@ -376,6 +378,7 @@ def revoke_own_token(peer: Peer, identity: Identity, number: str) -> None:
     with audit.recorded(identity, peer, "Revoke Token", detail=number):
         _manages(identity)
         tokens.revoke(accounts.ensure(identity.namespace, identity.username), number)
+        generations.changed(Kept.IDENTITIES)
     forget()
 
 

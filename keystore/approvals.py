@@ -19,8 +19,9 @@ import orjson
 from django.db import IntegrityError, transaction
 from django.utils.module_loading import import_string
 
-from keystore import audit, clock, deferred, roles, sealing
+from keystore import audit, clock, deferred, generations, roles, sealing
 from keystore.authn import Approval, Identity, Peer, accounts, forget
+from keystore.generations import Kept
 from keystore.models import ApprovalRequest, ApprovalRule, ApprovalVote, DeferredRequest
 from kmip.enums import Operation, ResultReason, ResultStatus
 from kmip.errors import KMIPError
@@ -156,6 +157,7 @@ def carry_out_rule(peer: Peer, identity: Identity, values: dict[str, Any]) -> No
         ApprovalRule.objects.update_or_create(namespace=identity.namespace, operation=name, defaults=rest)
     else:
         mine.delete()
+    generations.changed(Kept.IDENTITIES)
     audit.note(
         identity, peer, "Set Approval Rule" if "needed" in values else "Remove Approval Rule", detail=_told(values)
     )

@@ -20,13 +20,14 @@ from cryptography.x509.oid import AuthorityInformationAccessOID
 from django.db import IntegrityError, transaction
 from django.db.models import F, Q, QuerySet
 
-from keystore import conf, objects, opened, revocation, states, store, tls
+from keystore import conf, generations, objects, opened, revocation, states, store, tls
 from keystore.crypto import x509_extensions
 from keystore.crypto import x509_issuing as issuing
 from keystore.crypto.algorithms import PublicKey
 from keystore.crypto.x509_errors import UNREADABLE
 from keystore.crypto.x509_issuing import Revoked, Signer
-from keystore.models import Authority, IssuedCertificate, PkiState, WaitingClient
+from keystore.generations import Kept
+from keystore.models import Authority, IssuedCertificate, WaitingClient
 from keystore.store import Managed
 from kmip.enums import LinkType, ObjectType, ResultReason, RevocationReasonCode, State
 from kmip.errors import KMIPError
@@ -394,18 +395,11 @@ def ocsp_answer(authority: Authority, question: bytes) -> tuple[bytes, int]:
 
 # What listeners trust.
 
-STATE: Final = 1
-
-
-def generation() -> int:
-    """A number that rises whenever `Trust` would come out otherwise."""
-    return PkiState.objects.filter(id=STATE).values_list("generation", flat=True).first() or 0
-
 
 def changed() -> None:
-    """Let listeners know that what they trust has changed."""
-    if not PkiState.objects.filter(id=STATE).update(generation=F("generation") + 1):
-        PkiState.objects.bulk_create([PkiState(id=STATE, generation=1)], ignore_conflicts=True)
+    """Let listeners know that what they trust has changed, and everybody that a client may not be let in any more."""
+    generations.changed(Kept.TRUST)
+    generations.changed(Kept.IDENTITIES)
 
 
 def revoked(fingerprint: str) -> bool:

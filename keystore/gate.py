@@ -26,11 +26,12 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from django.db import DatabaseError, connections
 
-from keystore import authn, ca, conf, metrics, revocation, tls
+from keystore import authn, ca, conf, generations, metrics, revocation, tls
 from keystore.authn import Peer
 from keystore.conf import Config, ConfigError
 from keystore.crypto import x509_issuing as issuing
 from keystore.crypto import x509_paths
+from keystore.generations import Kept
 from keystore.handshakes import PEEKED, Hello, Recorder, read_certificates
 from keystore.tls import HandshakeFailed, Listener
 from kmip.errors import KMIPError
@@ -128,7 +129,7 @@ class Trust:
     def read(cls) -> "Trust":
         """The state of the database."""
         # The number first: what changes meanwhile is read again at the next look.
-        generation = ca.generation()
+        generation = generations.current(Kept.TRUST)
         accepted = ca.accepted_clients()
         return cls(
             generation,
@@ -191,7 +192,7 @@ class Gate:
     def look(self) -> bool:
         """Notice what has changed; whether anything has. While the database is away, everything stays."""
         try:
-            if ca.generation() == self.trust.generation:
+            if generations.current(Kept.TRUST) == self.trust.generation:
                 return False
             trust = Trust.read()
         except DatabaseError as exc:

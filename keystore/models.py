@@ -666,14 +666,14 @@ class HandshakeRecord(models.Model):
         return f"{self.listener} {self.address} {self.reason or 'accepted'}"
 
 
-class PkiState(models.Model):
-    """One row that counts changes of what listeners trust, so that they notice by one small query."""
+class Generation(models.Model):
+    """A row for each thing that processes keep in memory, which counts its changes (`generations.Kept`)."""
 
     id = models.IntegerField(primary_key=True)
-    generation = models.BigIntegerField(default=0)
+    number = models.BigIntegerField(default=0)
 
     def __str__(self) -> str:
-        return str(self.generation)
+        return f"{self.id}: {self.number}"
 
 
 class WithheldObject(models.Model):

@@ -9,9 +9,10 @@ from typing import Any
 
 from cryptography.hazmat.primitives import serialization
 
-from keystore import authn, ca, clients, engine, roles, store
+from keystore import authn, ca, clients, engine, generations, roles, store
 from keystore.authn import Identity, Peer, accounts, certificates
 from keystore.crypto import x509_issuing as issuing
+from keystore.generations import Kept
 from keystore.models import ClientCertificate, Grant, ManagedObject
 from kmip.attributes import Attributes
 from kmip.enums import (
@@ -62,6 +63,7 @@ def reprovision(
         raise KMIPError(ResultReason.INVALID_FIELD, "this is the certificate in use")
     ClientCertificate.objects.filter(fingerprint=fingerprint).update(pinned=old.pinned, disabled=False)
     ClientCertificate.objects.filter(fingerprint=old.fingerprint).update(disabled=True, replaced_by=fingerprint)
+    generations.changed(Kept.IDENTITIES)
     authn.forget()
     peer.identity = None
     return uid

@@ -3,16 +3,26 @@
 Authenticators (`settings.KMS["AUTHENTICATORS"]`) are tried in order; the first that recognises the peer decides. Both
 listeners and the console hand them the same `Peer`. An identity is believed for `BELIEVED` seconds and then looked up
 again, so that on a connection that stays open a disabled account, a revoked token or certificate, or a changed role
-counts soon. Nothing here decides what an identity may do: see `policy`.
+counts soon. On a database that several nodes share it counts for the next request: each asks how many changes of
+identities there were. Nothing here decides what an identity may do: see `policy`.
 """
 
-import time
 from functools import cache
 
 from django.conf import settings
 from django.utils.module_loading import import_string
 
-from keystore.authn.identities import BELIEVED, Approval, Authenticator, Identity, Peer, forget, looked_up, refused
+from keystore.authn.identities import (
+    BELIEVED,
+    Approval,
+    Authenticator,
+    Identity,
+    Peer,
+    forget,
+    latest_generation,
+    looked_up,
+    refused,
+)
 from kmip.messages import Authentication
 
 
@@ -26,7 +36,7 @@ def identify(peer: Peer, authentication: Authentication | None = None) -> Identi
     """The identity of a peer; raises `KMIPError` (Authentication Not Successful) where nothing recognises it."""
     known = peer.identity
     if authentication is None:
-        if known is not None and time.monotonic() < known.until:
+        if known is not None and known.is_believed(latest_generation()):
             return known
         peer.identity = None
     for authenticator in authenticators():

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, Protocol
 
-from keystore import roles
+from keystore import generations, roles
+from keystore.generations import Kept
 from keystore.roles import Allowance
 from kmip.enums import ResultReason
 from kmip.errors import KMIPError
@@ -63,6 +64,8 @@ class Identity:
     until: float = field(default=math.inf, compare=False, repr=False)
     #: The rules of its namespace that its operations are under.
     approvals: tuple[Approval, ...] = field(default=(), compare=False, repr=False)
+    #: The number of changes (`generations`) that it knows of.
+    generation: int = field(default=0, compare=False, repr=False)
     #: As grants name the identity.
     principals: tuple[str, ...] = field(init=False)
     #: Operations that some role allows, and those that it allows on every object of the namespace.
@@ -81,6 +84,10 @@ class Identity:
         put(self, "operations", (own | everywhere) & self.scope)
         put(self, "everywhere", everywhere & self.scope)
         put(self, "typed", any(role.object_types is not None for role in self.roles))
+
+    def is_believed(self, latest: int) -> bool:
+        """Whether it need not be looked up again, where `latest` is the number of changes so far."""
+        return self.generation == latest and time.monotonic() < self.until
 
     def allowed(self, object_type: int) -> tuple[int, int]:
         """The operations on objects of a type: on one's own and granted ones, and on every one."""
@@ -105,6 +112,12 @@ class Identity:
         return self.manages and any(role.name == roles.ADMINISTRATOR.name for role in self.roles)
 
 
+def latest_generation() -> int:
+    """How many changes of identities there have been, on whatever node; 0 where the server is alone with its database,
+    and what it looked up is believed for `BELIEVED` seconds."""
+    return 0 if generations.is_alone() else generations.current(Kept.IDENTITIES)
+
+
 class Authenticator(Protocol):
     """One way to recognise a peer."""
 
@@ -124,15 +137,17 @@ class _LookedUp:
 
     def get(self, proof: object, look: Callable[[], Identity]) -> Identity:
         """The identity that a proof stands for; `look` finds it, or raises."""
+        latest = latest_generation()
         known = self._found.get(proof)
-        if known is not None and time.monotonic() < known.until:
+        if known is not None and known.is_believed(latest):
             return known
         # What one connection has to look up again, all of the same client have to: one does, the others wait for it.
         with self._looking[hash(proof) % len(self._looking)]:
             known = self._found.get(proof)
-            if known is not None and time.monotonic() < known.until:
+            if known is not None and known.is_believed(latest):
                 return known
             identity = look()
+            object.__setattr__(identity, "generation", latest)
             with self._lock:
                 if len(self._found) >= self.MANY:
                     self._found.clear()

@@ -75,10 +75,10 @@ class Migration(migrations.Migration):
             ],
         ),
         migrations.CreateModel(
-            name="PkiState",
+            name="Generation",
             fields=[
                 ("id", models.IntegerField(primary_key=True, serialize=False)),
-                ("generation", models.BigIntegerField(default=0)),
+                ("number", models.BigIntegerField(default=0)),
             ],
         ),
         migrations.CreateModel(

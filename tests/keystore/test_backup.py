@@ -7,13 +7,12 @@ import shutil
 import subprocess
 import sys
 import tracemalloc
-import uuid
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 
 from keystore import backup, conf, sealing
+from tests import databases
 from tests.processes import environment, manage
 
 PROGRAM = Path(__file__).resolve().parent.parent / "survival.py"
@@ -221,26 +220,8 @@ def server(request):
     url = os.environ.get(request.param)
     if not url:
         pytest.skip(f"{request.param} is not set")
-    parts, name = urlsplit(url), f"kms_backup_{uuid.uuid4().hex[:12]}"
-    command = [sys.executable, "-c", ADMIN, url]
-    subprocess.run([*command, f"CREATE DATABASE {name}"], check=True, cwd=PROGRAM.parent.parent)
-    yield urlunsplit(parts._replace(path=f"/{name}"))
-    subprocess.run([*command, f"DROP DATABASE {name}"], check=True, cwd=PROGRAM.parent.parent)
-
-
-ADMIN = """
-import sys
-from urllib.parse import urlsplit
-url, sql = urlsplit(sys.argv[1]), sys.argv[2]
-if url.scheme.startswith("postgres"):
-    import psycopg
-    psycopg.connect(host=url.hostname, port=url.port, user=url.username, password=url.password, dbname="postgres",
-                    autocommit=True).execute(sql)
-else:
-    import pymysql
-    server = dict(host=url.hostname, port=url.port or 3306, user=url.username, password=url.password or "")
-    pymysql.connect(**server).cursor().execute(sql)
-"""
+    with databases.own(url) as made:
+        yield made
 
 
 @pytest.mark.parametrize("server", ["TEST_POSTGRES_URL", "TEST_MARIADB_URL"], indirect=True)
