@@ -20,10 +20,12 @@ from kmip.enums import (
     ObjectType,
     Operation,
 )
-from kmip.structures import Name
+from kmip.structures import ApplicationSpecificInformation, Name
 
 #: Rows in one transaction.
 CHUNK: Final = 2000
+#: Keys in one Object Group.
+GROUP: Final = 10
 LENGTH: Final = 256
 MASK: Final = int(CryptographicUsageMask.ENCRYPT | CryptographicUsageMask.DECRYPT)
 GRANTED: Final = bits((Operation.GET, Operation.GET_ATTRIBUTES, Operation.LOCATE))
@@ -71,12 +73,18 @@ def _chunks(what: str, count: int, progress: Progress) -> Iterator[tuple[int, in
 
 
 def _key(wanted: Wanted, number: int) -> store.Managed:
-    """An AES key with a Name, as Create makes it."""
+    """An active AES key with a Name, as Create makes it: also found by application data of its own and by its group."""
+    now = int(time.time())
     attributes = Attributes()
+    attributes.activation_date = now
     attributes.cryptographic_algorithm = CryptographicAlgorithm.AES
     attributes.cryptographic_length = LENGTH
     attributes.cryptographic_usage_mask = MASK
     attributes.name = [Name(name_value=f"{wanted.prefix}-{number:09d}", name_type=NameType.UNINTERPRETED_TEXT_STRING)]
+    attributes.application_specific_information = [
+        ApplicationSpecificInformation(application_namespace=wanted.prefix, application_data=f"{number:09d}")
+    ]
+    attributes.object_group = [f"{wanted.prefix}-group-{number // GROUP:09d}"]
     kind, algorithm = ObjectType.SYMMETRIC_KEY, CryptographicAlgorithm.AES
     material = keys.generate_symmetric(algorithm, LENGTH)
     made = objects.keyed(kind, material, KeyFormatType.RAW, algorithm, LENGTH)
@@ -87,7 +95,7 @@ def _key(wanted: Wanted, number: int) -> store.Managed:
         made,
         attributes,
         object_type=kind,
-        now=int(time.time()),
+        now=now,
         generated=True,
     )
 
