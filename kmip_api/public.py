@@ -20,6 +20,7 @@ class PublicWorker(worker.Worker):
 
     contexts: ClassVar[gate.Contexts | None] = None
     bound: ClassVar[socket.socket | None] = None
+    speaks_kmip: ClassVar[bool] = False
 
     @classmethod
     def processes(cls, config: conf.Config) -> int:

@@ -40,16 +40,29 @@ class Headers(Mapping[str, str]):
 def peer_of(request: HttpRequest) -> Peer:
     """Who sent the request: the same object for as long as connection, address and credentials are the same."""
     environ = request.META
-    address = client_address(environ)
-    kept: dict[str, Any] = environ.get("kms.connection", {})
-    same = (address, environ.get("HTTP_AUTHORIZATION"))
+    return kept_peer(
+        environ.get("kms.connection", {}),
+        client_address(environ),
+        Headers(environ),
+        environ.get("kms.peer_certificate"),
+        environ.get("kms.peer_chain", ()),
+    )
+
+
+def kept_peer(
+    kept: dict[str, Any],
+    address: str,
+    headers: Mapping[str, str],
+    certificate: bytes | None,
+    chain: tuple[bytes, ...],
+) -> Peer:
+    """The same, on a connection that keeps what it is told in `kept`."""
+    same = (address, headers.get("Authorization"))
     if kept.get("same") == same:
         peer: Peer = kept["peer"]
-        peer.headers = Headers(environ)
+        peer.headers = headers
         return peer
-    peer = Peer(
-        "http", address, environ.get("kms.peer_certificate"), Headers(environ), chain=environ.get("kms.peer_chain", ())
-    )
+    peer = Peer("http", address, certificate, headers, chain=chain)
     kept.update(same=same, peer=peer)
     return peer
 
@@ -66,7 +79,9 @@ def _answered(request: HttpRequest, answer: web.Answer) -> HttpResponse:
             reply = web.too_long(limit)
         else:
             reply = answer(engine, request.META.get("CONTENT_TYPE", ""), body, peer_of(request))
-    return HttpResponse(reply.body, status=reply.status, content_type=reply.content_type, headers=dict(reply.headers))
+    # Without its length, said here because no middleware does, gunicorn would send it in pieces.
+    headers = {**reply.headers, "Content-Length": str(len(reply.body))}
+    return HttpResponse(reply.body, status=reply.status, content_type=reply.content_type, headers=headers)
 
 
 @csrf_exempt

@@ -2,12 +2,14 @@
 
 The stock worker does the TLS handshake and the waiting for a request in a pool thread, so that a few clients who only
 connect stop the service. Here a connection waits in the poller, under a deadline, until its handshake can go on or a
-whole request is there; a thread is used only for what can be done at once."""
+whole request is there; a thread is used only for what can be done at once. KMIP requests that are plain (all here, with
+a length, one at a time) are answered right there: gunicorn's parser and Django would cost more than the answer."""
 
 import contextlib
 import errno
 import logging
 import re
+import select
 import selectors
 import signal
 import socket
@@ -21,12 +23,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
+from django.conf import settings
+from django.db import close_old_connections
 from gunicorn import http
 from gunicorn.app.wsgiapp import WSGIApplication
 from gunicorn.workers.gthread import ThreadWorker
 
-from keystore import checks, conf, gate, handshakes, nodes, revocation, supervisor, tls
+from keystore import checks, conf, engine, gate, handshakes, http1, nodes, revocation, sealing, supervisor, tls, web
 from keystore.authn import Peer
+from keystore.proxies import client_address
+from kmip_api import views
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +43,12 @@ CONTENT_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d{1,18})[ \t]*\r\n", r
 NEVER = float("inf")
 RELOAD = signal.SIGHUP
 LINGER = 2.0  # For a client to see an answer given before it has sent everything.
+# A client that has been answered may have its next request on its way. While nobody needs the thread it waits this long
+# for it, in seconds: parking the connection and waking another thread cost as much as a small request.
+STAY = 0.005
 STACK_SIZE = 512 * 1024
+#: How the requests begin that are answered without Django.
+KMIP_REQUESTS = tuple(f"POST {path} ".encode() for path in web.PATHS)
 
 # What is to become of a connection after a step.
 READ, WRITE, CLOSE = selectors.EVENT_READ, selectors.EVENT_WRITE, 0
@@ -53,6 +64,7 @@ class Connection:
         self.deadline = NEVER
         self.shaken = not isinstance(sock, ssl.SSLSocket)
         self.closing = False
+        self.length = 0  # Of the request at the beginning of the buffer, once that is whole; 0 where it is not known.
         # What the application may keep for as long as the connection lasts.
         self.notes: dict[str, object] = {}
         self.shown = gate.Shown()
@@ -60,13 +72,15 @@ class Connection:
 
     def whole(self) -> bool:
         """Whether the buffer holds a request that can be answered without waiting for the client."""
+        self.length = 0
         head = self.buffer.find(b"\r\n\r\n")
         if head < 0:
             return len(self.buffer) > HEAD_LIMIT
         length = CONTENT_LENGTH.search(self.buffer, 0, head + 4)
         if length is None or int(length[1]) > BODY_LIMIT:
             return True
-        return len(self.buffer) >= head + 4 + int(length[1])
+        self.length = head + 4 + int(length[1])
+        return len(self.buffer) >= self.length
 
 
 class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
@@ -74,6 +88,7 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
 
     contexts: ClassVar[gate.Contexts | None] = None
     bound: ClassVar[socket.socket | None] = None
+    speaks_kmip: ClassVar[bool] = True
 
     @classmethod
     def processes(cls, config: conf.Config) -> int:
@@ -91,6 +106,7 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         self.settings = conf.current().http
         self.stamps, self.look_again = revocation.stamps(conf.current()), 0.0
         self.waiting: set[Connection] = set()
+        self.unserved: set[Connection] = set()  # Woken, and not yet in a thread.
         self.serving = threading.local()
         threading.stack_size(STACK_SIZE)
         self.gate = gate.Gate("http", self.contexts, database=True)
@@ -119,6 +135,8 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
     def load_wsgi(self) -> None:
         """Let the application see who is at the other end."""
         super().load_wsgi()
+        # Where names are checked it takes Django: a web page must not reach loopback by a name of its own.
+        self.answers_kmip = self.speaks_kmip and "*" in settings.ALLOWED_HOSTS
         application = self.wsgi
 
         def with_connection(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
@@ -188,6 +206,7 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
     def wake(self, connection: Connection, _sock: object = None) -> None:
         """Give the connection a thread for what it can do now."""
         self.unpark(connection)
+        self.unserved.add(connection)
         self.tpool.submit(self.step, connection).add_done_callback(
             lambda future: self.method_queue.defer(self.after, connection, future)
         )
@@ -224,7 +243,9 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
     # The pool's threads.
 
     def step(self, connection: Connection) -> int:
-        """Go on as far as possible without waiting: what to wait for next."""
+        """Go on as far as possible without waiting for long: what to wait for next."""
+        self.unserved.discard(connection)
+        answered = False
         try:
             connection.sock.setblocking(False)
             while True:
@@ -238,8 +259,13 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
                 elif self.gate.is_out(connection.shown):
                     return CLOSE
                 elif not connection.whole():
+                    if answered and self.is_silent(connection):
+                        return READ
+                    answered = False
                     self.read_more(connection)
-                elif not self.answer(connection):
+                elif self.answer(connection):
+                    answered = True
+                else:
                     self.say_goodbye(connection)
         except (BlockingIOError, ssl.SSLWantReadError):
             return READ
@@ -253,6 +279,17 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         except Exception:
             log.exception("connection with %s ended", connection.client[0])
         return CLOSE
+
+    def is_silent(self, connection: Connection) -> bool:
+        """Whether a client that has just been answered sends nothing more for as long as the thread can be spared."""
+        sock = connection.sock
+        if connection.buffer or self.unserved or not self.alive:
+            return False
+        if isinstance(sock, ssl.SSLSocket) and sock.pending():
+            return False
+        ready = select.poll()
+        ready.register(sock, select.POLLIN)
+        return not ready.poll(STAY * 1000)
 
     def shake(self, connection: Connection) -> None:
         """Go on with the handshake, and note whose certificate it brought."""
@@ -277,6 +314,30 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
             connection.deadline = now + self.settings.body_timeout
 
     def answer(self, connection: Connection) -> bool:
+        """Answer one request; whether the connection stays open."""
+        buffer = connection.buffer
+        if self.answers_kmip and len(buffer) == connection.length and buffer.startswith(KMIP_REQUESTS):
+            request = http1.only(bytes(buffer), self.settings.max_body_size)
+            if request is not None and not sealing.is_sealed():
+                return self.answer_kmip(connection, request)
+        return self.answer_any(connection)
+
+    def answer_kmip(self, connection: Connection, request: http1.Request) -> bool:
+        """Let the engine answer a request, as the view would."""
+        headers, shown = request.headers, connection.shown
+        hops = {"REMOTE_ADDR": connection.client[0], "HTTP_X_FORWARDED_FOR": headers.get("X-Forwarded-For", "")}
+        peer = views.kept_peer(connection.notes, client_address(hops), headers, shown.certificate, shown.chain)
+        close_old_connections()
+        reply = web.PATHS[request.path](engine, headers.get("Content-Type", ""), request.body, peer)
+        stays = request.keep_alive and self.alive
+        connection.buffer.clear()
+        connection.sock.settimeout(self.settings.send_timeout)
+        connection.sock.sendall(http1.encode(reply, keep_alive=stays))
+        connection.sock.setblocking(False)
+        connection.deadline = time.monotonic() + self.settings.keep_alive
+        return stays
+
+    def answer_any(self, connection: Connection) -> bool:
         """Let gunicorn parse and the application answer one request; whether the connection stays open."""
         unreader = connection.parser.unreader
         unreader.unread(bytes(connection.buffer))

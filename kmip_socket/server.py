@@ -23,14 +23,13 @@ from typing import Protocol
 from django.db import DatabaseError
 from django.db import connections as databases
 
-from keystore import audit, checks, conf, gate, handshakes, metrics, revocation, store, supervisor, tls, web
+from keystore import audit, checks, conf, gate, handshakes, http1, metrics, revocation, store, supervisor, tls, web
 from keystore.authn import Peer
 from keystore.conf import Config
 from keystore.pool import Pool
 from kmip.errors import KMIPError
 from kmip.tags import Tag
 from kmip.ttlv import Reader
-from kmip_socket import http
 
 log = logging.getLogger(__name__)
 
@@ -292,7 +291,7 @@ class Connection:
             if door.database:
                 self._introduce(peer, hello)
             data = self._more(connection, part=False)
-            speak = self._speak_http if http.begins(data) else self._speak_kmip
+            speak = self._speak_http if http1.begins(data) else self._speak_kmip
             speak(connection, peer, data)
             self._close(connection)
         except tls.HandshakeFailed as exc:
@@ -359,7 +358,7 @@ class Connection:
     def _speak_http(self, connection: ssl.SSLSocket, peer: Peer, data: bytes) -> None:
         """Answer HTTP requests in the order in which they come."""
         server, settings = self.server, self.server.settings
-        requests = http.Requests(server.config.http.max_body_size)
+        requests = http1.Requests(server.config.http.max_body_size)
         while data:
             requests.feed(data)
             while (request := requests.next()) is not None:
@@ -373,25 +372,25 @@ class Connection:
                 finally:
                     server.pool.take_back(database)
                 self.deadline = time.monotonic() + settings.send_timeout
-                connection.sendall(http.encode(reply, keep_alive=request.keep_alive))
+                connection.sendall(http1.encode(reply, keep_alive=request.keep_alive))
                 self.begun = False
                 if not request.keep_alive:
                     return
             if requests.refusal is not None:
                 log.info("%s sent no request: %s", self.address, requests.refusal.body.decode())
-                self._refuse(connection, http.encode(requests.refusal, keep_alive=False))
+                self._refuse(connection, http1.encode(requests.refusal, keep_alive=False))
                 return
             if invitation := requests.invitation():
                 connection.sendall(invitation)
             data = self._more(connection, part=requests.begun)
 
-    def _reply(self, request: http.Request, peer: Peer) -> web.Reply:
+    def _reply(self, request: http1.Request, peer: Peer) -> web.Reply:
         answer = web.PATHS.get(request.path)
         if answer is None:
             return web.Reply(404, web.PLAIN, f"use one of {', '.join(web.PATHS)}".encode())
         return answer(self.server.engine, request.headers.get("Content-Type", ""), request.body, peer)
 
-    def _peer_of(self, request: http.Request, peer: Peer) -> Peer:
+    def _peer_of(self, request: http1.Request, peer: Peer) -> Peer:
         """Who sent a request: the same as before for as long as its credential is the same."""
         credential = request.headers.get("Authorization")
         if peer.transport != "http" or peer.headers.get("Authorization") != credential:

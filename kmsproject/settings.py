@@ -212,6 +212,8 @@ LOGGING = {
     "root": {"handlers": ["stderr"], "level": CONFIG.logging.level},
     "loggers": {
         "django": {"handlers": [], "level": "INFO", "propagate": True},
-        "django.request": {"level": "ERROR"},  # A client's mistake is not worth a line; it could fill the disk.
+        # A client's mistake is not worth a line; it could fill the disk.
+        "django.request": {"level": "ERROR"},
+        "django.security.DisallowedHost": {"level": "CRITICAL"},
     },
 }

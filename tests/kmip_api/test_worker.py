@@ -162,6 +162,57 @@ def test_bodies_of_any_size_and_shape_are_read_or_refused(web, body, status, chu
         assert client.getresponse().status == status
 
 
+QUERY = b'{"tag":"Query","value":[{"tag":"QueryFunction","type":"Enumeration","value":"QueryObjects"}]}'
+KMIP = {
+    "an operation": ("/kmip/2_1", "application/json", QUERY, 200),
+    "no operation": ("/kmip/2_1", "application/json", b'{"tag":"Nothing","value":[]}', 404),
+    "another media type": ("/kmip/2_1", "text/plain", QUERY, 415),
+    "no message": ("/kmip", "application/json", b"{", 200),
+}
+
+
+def posted(path: str, kind: str, body: bytes, *fields: str, version: str = "1.1") -> bytes:
+    lines = [f"POST {path} HTTP/{version}", "Host: localhost", f"Content-Type: {kind}", *fields]
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+@pytest.mark.parametrize("path, kind, body, status", KMIP.values(), ids=KMIP)
+def test_a_kmip_request_is_answered_alike_however_it_comes(web, path, kind, body, status):
+    """Plain, which takes a shorter way over TLS, in chunks, behind another in one piece, and a byte at a time."""
+    length = f"Content-Length: {len(body)}"
+    plain = posted(path, kind, body, length)
+    chunked = posted(path, kind, b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body), "Transfer-Encoding: chunked")
+    answers = []
+    with web.connect() as connection:
+        for sent, count in ((plain, 1), (chunked, 1), (plain + plain, 2), (plain, 1)):
+            connection.sendall(sent)
+            # The responses of one read are read by one reader.
+            with connection.makefile("rb") as file:
+                for _ in range(count):
+                    line = file.readline()
+                    headers = http.client.parse_headers(file)
+                    answers.append((line, headers["Content-Type"], file.read(int(headers["Content-Length"]))))
+        for byte in plain:
+            connection.sendall(bytes([byte]))
+        assert answer(connection)[0] == status
+        connection.sendall(posted(path, kind, body, length, "Connection: close"))
+        assert rest(connection).startswith(b"HTTP/1.1 %d " % status)
+    with web.connect() as connection:
+        connection.sendall(posted(path, kind, body, length, version="1.0"))
+        assert rest(connection).partition(b" ")[2].startswith(b"%d " % status)
+    assert int(answers[0][0].split()[1]) == status
+    # What differs is the time in the header of a response message.
+    assert len({(line, kind, len(body)) for line, kind, body in answers}) == 1
+
+
+def test_a_name_that_is_not_the_server_s_is_refused_without_tls(web):
+    """A web page that gave itself loopback's address does not get through; with TLS the browser checks names."""
+    with web.connect() as connection:
+        request = posted("/kmip/2_1", "application/json", QUERY, f"Content-Length: {len(QUERY)}")
+        connection.sendall(request.replace(b"localhost", b"elsewhere.example"))
+        assert answer(connection)[0] == (400 if web.context is None else 200)
+
+
 BAD = {
     "no HTTP": (b"\x42\x00\x78\x01" * 4 + b"\r\n\r\n", 400),
     "long line": (b"GET /" + b"x" * 10_000 + b" HTTP/1.1\r\n\r\n", 414),

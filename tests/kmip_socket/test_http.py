@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from kmip_socket import http as parsing
+from keystore import http1 as parsing
 from tests.kmip_socket.conftest import message
 from tests.kmip_socket.test_server import exchange, rest
 

@@ -1,7 +1,7 @@
-"""HTTP on the KMIP port: bytes in as they arrive, whole requests out, and the bytes of replies.
+"""HTTP where KMIP requests come without a framework: bytes in as they arrive, whole requests out, the bytes of replies.
 
-The HTTPS profile has servers answer on both ports. `httptools` parses, as it does elsewhere; here are the bounds: on
-what precedes a body and what follows it, on the number of fields, and on the body itself.
+`httptools` parses; here are the bounds: on what precedes a body and what follows it, on the number of fields, and on
+the body itself.
 """
 
 from collections import deque
@@ -158,6 +158,13 @@ class Requests:
                 self._parser.should_keep_alive(),
             )
         )
+
+
+def only(data: bytes, limit: int) -> Request | None:
+    """The request that some bytes are; None where they are more, less, or none that would be answered."""
+    requests = Requests(limit)
+    requests.feed(data)
+    return None if requests.refusal is not None or requests.begun else requests.next()
 
 
 @lru_cache(maxsize=2)
