@@ -63,6 +63,7 @@ from kmip.structures import CryptographicParameters
 
 #: What a stream collects in the modes that need all data at once. XTS ends there anyway (IEEE 1619: 2^20 blocks).
 COLLECTED = 16 * 1024 * 1024
+_CHACHA20_BLOCK = 64
 #: A tag as long as the mode can make it, unless the parameters say otherwise.
 TAG = 16
 
@@ -420,8 +421,11 @@ def _stream_cipher_plan(
     counter = parameters.initial_counter_value or 0
     if not 0 <= counter < 256 ** (16 - len(iv)):
         raise bad("the Initial Counter Value does not fit the counter")
-    # Counter and nonce fill 16 bytes: eight and eight in the original design, four and twelve in RFC 8439.
-    return Plan(row, algorithm, key, None, None, counter.to_bytes(16 - len(iv), "little") + iv, fresh, 0, None)
+    # Counter and nonce fill 16 bytes: eight and eight in the original design, four and twelve in RFC 8439. The library
+    # would carry a counter that overflows into the nonce, and so repeat the key stream of another.
+    size = 16 - len(iv)
+    limit = (256**size - counter) * _CHACHA20_BLOCK if size else None
+    return Plan(row, algorithm, key, None, None, counter.to_bytes(size, "little") + iv, fresh, 0, limit)
 
 
 def _unfit(plan: Plan, exc: Exception) -> KMIPError:
@@ -747,8 +751,11 @@ def _unseal_siv(plan: Plan, data: bytes, aad: bytes | None, tag: bytes | None) -
 
 
 def _siv_components(plan: Plan, aad: bytes | None) -> list[bytes] | None:
-    """Additional data and, as the last component, the nonce (RFC 5297, 3)."""
-    return [each for each in (aad, plan.iv) if each] or None
+    """Additional data and, as the last component, the nonce (RFC 5297, 3). Beside a nonce there always is additional
+    data, if only none of it (6); without one, data that is empty differs from data that is not there."""
+    if plan.iv:
+        return [aad or b"", plan.iv]
+    return None if aad is None else [aad]
 
 
 def _crypt_xts(plan: Plan, data: bytes, aad: bytes | None) -> Encrypted:

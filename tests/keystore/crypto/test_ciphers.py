@@ -251,6 +251,21 @@ def test_chacha20_takes_its_three_kinds_of_nonce():
     assert ciphers.encrypt(A.CHACHA20, key, None, bytes(64) + TEXT, iv=IV[:8]).data[64:] == later
 
 
+@pytest.mark.parametrize(("nonce", "last"), [(IV[:12], 2**32 - 1), (IV[:8], 2**64 - 1)], ids=["12", "8"])
+def test_chacha20_ends_where_its_counter_does(nonce, last):
+    """One block is left, whole or in parts; what came behind it would be the key stream of another nonce."""
+    key, parameters = KEY + IV, given(initial_counter_value=last)
+    assert len(ciphers.encrypt(A.CHACHA20, key, parameters, bytes(64), iv=nonce).data) == 64
+    for call in (ciphers.encrypt, ciphers.decrypt):
+        with pytest.raises(KMIPError) as caught:
+            call(A.CHACHA20, key, parameters, bytes(65), iv=nonce)
+        assert caught.value.reason == ResultReason.INVALID_FIELD
+    stream = ciphers.encryptor(A.CHACHA20, key, parameters, iv=nonce)
+    stream.update(bytes(64))
+    with pytest.raises(KMIPError, match="counter"):
+        stream.update(b"x")
+
+
 STREAMED = [B.ECB, B.CBC, B.CTR, B.CFB, B.OFB, B.GCM]
 
 
