@@ -258,9 +258,26 @@ def page(name: str, server: Server, client: str, folder: str = ".") -> str:
     return text
 
 
+#: What stands in a file of a bundle for a client that keeps its private key; None where the file makes no sense then.
+_KEYLESS: Final[dict[Maker, Maker | None]] = {
+    Material.key: None,
+    Material.traditional_key: None,
+    Material.pkcs12: None,
+    Material.legacy_pkcs12: None,
+    Material.password_file: None,
+    Material.key_and_certificate: Material.full_chain,
+}
+
+
 def make(name: str, material: Material) -> dict[str, bytes]:
-    """The files of a product's bundle, by path."""
-    made = {path: maker(material) for path, maker in product(name).files.items()}
+    """The files of a product's bundle, by path. A client that keeps its private key gets those without, and in any
+    case its certificate."""
+    makers: dict[str, Maker | None] = dict(product(name).files)
+    if material.client.key is None:
+        makers = {path: _KEYLESS.get(maker, maker) for path, maker in product(name).files.items()}
+        if not {Material.certificate, Material.full_chain} & set(makers.values()):
+            makers["client.pem"] = Material.full_chain
+    made = {path: maker(material) for path, maker in makers.items() if maker is not None}
     page_ = page(name, material.server, material.client.name, material.client.name)
     return {**made, "SETTINGS.md": page_.encode()}
 

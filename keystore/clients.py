@@ -24,7 +24,7 @@ from keystore import audit, authn, ca, conf, engine
 from keystore.authn import Identity, Peer, accounts, certificates
 from keystore.crypto import x509_issuing as issuing
 from keystore.models import Account, Authority, ClientCertificate, IssuedCertificate, RegistrationToken, WaitingClient
-from kmip.attributes import Attributes, Vendor
+from kmip.attributes import Attributes, vendor_text
 from kmip.enums import (
     AlternativeNameType,
     CertificateRequestType,
@@ -48,8 +48,6 @@ from kmip.structures import (
     Link,
     RevocationReason,
 )
-from kmip.tags import Tag
-from kmip.ttlv import Item, Type
 
 #: Kinds of client keys; RSA is what every appliance takes.
 KEYS: Final = {
@@ -112,17 +110,13 @@ def _ended(one: Authority) -> bool:
     return ca.load(bytes(one.certificate)).not_valid_after_utc <= datetime.now(UTC)
 
 
-def _text(name: str, value: str) -> dict[Any, Any]:
-    return {Vendor("x", name): {0: Item(Tag.ATTRIBUTE_VALUE, Type.TEXT_STRING, value)}}
-
-
 def create_authority(peer: Peer, name: str) -> Authority:
     """Make a root for clients, whose key stays here, and let the listeners accept its clients."""
     attributes = Attributes()
     attributes.certificate_subject_cn = [name]
     attributes.cryptographic_algorithm = CryptographicAlgorithm.EC
     attributes.cryptographic_domain_parameters = CryptographicDomainParameters(recommended_curve=RecommendedCurve.P_256)
-    attributes.update(_text("certificate-profile", "root"))
+    attributes.update(vendor_text("certificate-profile", "root"))
     made = engine.execute(Operation.CERTIFY, CertifyRequest(attributes=attributes), peer)
     return use_authority(peer, made.unique_identifier)
 
@@ -190,6 +184,11 @@ def revoke_authority(peer: Peer, uid: str) -> Authority:
 def authorities() -> list[Authority]:
     """Every authority of this server, those whose clients the listeners accept first."""
     return list(Authority.objects.order_by("-clients", "subject", "key_id"))
+
+
+def any_authority() -> bool:
+    """Whether the listeners accept the clients of an authority of this server."""
+    return Authority.objects.filter(clients=True).exists()
 
 
 def administrator(peer: Peer) -> Identity:
@@ -263,11 +262,11 @@ def _client_attributes(above: Authority, name: str, days: int | None) -> Attribu
         Link(link_type=LinkType.PRIVATE_KEY_LINK, linked_object_identifier=above.private_key_uid),
         Link(link_type=LinkType.CERTIFICATE_LINK, linked_object_identifier=above.certificate_uid),
     ]
-    attributes.update(_text("certificate-subject", _subject(name).rfc4514_string()))
-    attributes.update(_text("certificate-profile", "client"))
-    attributes.update(_text("certificate-names", "none"))
+    attributes.update(vendor_text("certificate-subject", _subject(name).rfc4514_string()))
+    attributes.update(vendor_text("certificate-profile", "client"))
+    attributes.update(vendor_text("certificate-names", "none"))
     if days is not None:
-        attributes.update(_text("requested_validity_days", str(days)))
+        attributes.update(vendor_text("requested_validity_days", str(days)))
     kind = _NAMED_BY.get(conf.current().auth.certificate_username)
     if kind is not None:
         attributes.alternative_name = [AlternativeName(alternative_name_value=name, alternative_name_type=kind)]
@@ -481,6 +480,11 @@ def _owner(above: Authority) -> str:
 def waiting() -> list[WaitingClient]:
     """The certificates of unknown issuers that wait for a decision, the latest first."""
     return list(WaitingClient.objects.filter(decision="").order_by("-last_seen"))
+
+
+def waiting_count() -> int:
+    """How many wait for a decision."""
+    return WaitingClient.objects.filter(decision="").count()
 
 
 def decide(peer: Peer, fingerprint: str, *, accept: bool, name: str | None = None) -> WaitingClient:

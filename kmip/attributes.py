@@ -114,6 +114,11 @@ class Vendor(NamedTuple):
 Key = Tag | Vendor
 
 
+def vendor_text(name: str, text: str, vendor: str = "x") -> dict[Key, dict[int, Any]]:
+    """A vendor attribute whose value is a text, as `Attributes` holds it: `attributes.update(vendor_text(...))`."""
+    return {Vendor(vendor, name): {0: Item(Tag.ATTRIBUTE_VALUE, Type.TEXT_STRING, text)}}
+
+
 @dataclass(frozen=True)
 class Row:
     """One attribute and its rules table."""

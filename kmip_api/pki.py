@@ -205,14 +205,14 @@ def _add(request: HttpRequest) -> HttpResponse:
     if csr is None:
         key, csr = clients.new_request(name, _text(body, "key") or product.key)
     made = clients.enrol(peer_of(request), name, csr, days=int(days) if days is not None else None)
-    if key is None:
-        return JsonResponse(bundles.describe(made), status=201)
     material = bundles.material(conf.current(), made, key, host=_text(body, "host"))
     if request.headers.get("Accept") == "application/zip":
         files = bundles.make(_text(body, "product") or "generic", material)
         response = HttpResponse(bundles.archive(files), status=201, content_type="application/zip")
         response.headers["Content-Disposition"] = 'attachment; filename="client.zip"'
         return response
+    if key is None:
+        return JsonResponse(bundles.describe(made), status=201)
     return JsonResponse(
         {
             **bundles.describe(made),

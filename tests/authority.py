@@ -10,7 +10,7 @@ from cryptography.x509.oid import NameOID
 
 from keystore import conf, engine, sealing
 from keystore.authn import Peer
-from kmip.attributes import Attributes, Vendor
+from kmip.attributes import Attributes
 from kmip.enums import (
     CertificateRequestType,
     CryptographicAlgorithm,
@@ -21,8 +21,6 @@ from kmip.enums import (
 from kmip.errors import KMIPError
 from kmip.payloads import CertifyRequest, GetAttributesRequest, GetRequest
 from kmip.structures import CryptographicDomainParameters, Link
-from kmip.tags import Tag
-from kmip.ttlv import Item, Type
 from kmip.versions import V2_1
 
 A, L = CryptographicAlgorithm, LinkType
@@ -40,10 +38,6 @@ def sealed():
 
 def do(operation, payload, user="alice", version=V2_1):
     return engine.execute(operation, payload, Peer("cli", user=user), version=version)
-
-
-def text(name, value):
-    return {Vendor("x", name): {0: Item(Tag.ATTRIBUTE_VALUE, Type.TEXT_STRING, value)}}
 
 
 def attributes(cn=None, *, algorithm=None, length=None, curve=None, links=(), vendor=(), **others):

@@ -13,7 +13,7 @@ from django.utils.translation import gettext_lazy as _
 
 from keystore import ca
 from keystore.crypto.algorithms import ALGORITHMS, CURVES, Asymmetric, Mac, Symmetric
-from kmip.attributes import Attributes, Vendor
+from kmip.attributes import Attributes, vendor_text
 from kmip.enums import (
     AlternativeNameType,
     CertificateRequestType,
@@ -31,8 +31,6 @@ from kmip.objects import KeyBlock, KeyValue, OpaqueObject, SecretData
 from kmip.payloads import CertifyRequest, CreateKeyPairRequest, CreateRequest, RegisterRequest
 from kmip.schema import Struct
 from kmip.structures import AlternativeName, CryptographicDomainParameters, Link, Name
-from kmip.tags import Tag
-from kmip.ttlv import Item, Type
 from ui.detect import BYTES
 from ui.words import spaced
 
@@ -373,16 +371,16 @@ class CertificateForm(ObjectForm):
         attributes.extractable = None  # Nothing was asked about it.
         subject = data["subject"].strip()
         if "=" in subject:
-            attributes.update(text_attribute("certificate-subject", subject))
+            attributes.update(vendor_text("certificate-subject", subject))
         elif subject:
             attributes.certificate_subject_cn = [subject]
         if data["issuer"]:
             link = Link(link_type=LinkType.CERTIFICATE_LINK, linked_object_identifier=data["issuer"])
             attributes.link = [link]
         if data["profile"]:
-            attributes.update(text_attribute("certificate-profile", data["profile"]))
+            attributes.update(vendor_text("certificate-profile", data["profile"]))
         if data["days"]:
-            attributes.update(text_attribute("requested_validity_days", str(data["days"])))
+            attributes.update(vendor_text("requested_validity_days", str(data["days"])))
         attributes.alternative_name = [
             AlternativeName(alternative_name_value=one.strip(), alternative_name_type=AlternativeNameType.DNS_NAME)
             for one in data["dns"].split(",")
@@ -396,11 +394,6 @@ class CertificateForm(ObjectForm):
             )
         _set_algorithm(attributes, data["algorithm"])
         return CertifyRequest(attributes=attributes)
-
-
-def text_attribute(name: str, value: str) -> dict[Any, Any]:
-    """A vendor attribute, for what KMIP has no attribute for."""
-    return {Vendor("x", name): {0: Item(Tag.ATTRIBUTE_VALUE, Type.TEXT_STRING, value)}}
 
 
 FORMS: dict[str, type[ObjectForm]] = {

@@ -15,7 +15,7 @@ from keystore.call import HANDLERS
 from keystore.operations.lifecycle import NEED_NO_REVOKE
 from keystore.states import Event
 from keystore.store import Managed
-from kmip.attributes import Attributes, Vendor
+from kmip.attributes import Attributes, Vendor, vendor_text
 from kmip.enums import LinkType, ObjectType, Operation, RevocationReasonCode, State
 from kmip.payloads import (
     ActivateRequest,
@@ -30,8 +30,6 @@ from kmip.payloads import (
 )
 from kmip.schema import Struct
 from kmip.structures import RevocationReason
-from kmip.tags import Tag
-from kmip.ttlv import Item, Type
 from ui import describe, session
 from ui.words import REASONS, label
 
@@ -165,9 +163,8 @@ class TagForm(OperationForm):
 
 def tagged(tags: list[str], key: Vendor | None = None) -> Attributes:
     """The attribute that holds tags, of the vendor that it has already or of this server's."""
-    text = json.dumps(tags, ensure_ascii=False)
-    own = Vendor(addressing.vendors()[-1], store.TAGS)
-    return Attributes({key or own: {0: Item(Tag.ATTRIBUTE_VALUE, Type.TEXT_STRING, text)}})
+    vendor = key.vendor if key is not None else addressing.vendors()[-1]
+    return Attributes(vendor_text(store.TAGS, json.dumps(tags, ensure_ascii=False), vendor))
 
 
 FORMS: dict[Operation, type[OperationForm]] = {

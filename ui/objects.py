@@ -167,14 +167,17 @@ class Batch(NamedTuple):
     """Something that is done to several objects at once."""
 
     title: Promise
+    #: How it is called in the list of actions.
+    choice: Promise
     form: Callable[[Any], Any]
     plan: Callable[[HttpRequest, Managed], lifecycle.Plan]
     carry_out: Callable[[HttpRequest, Any, Managed], object]
 
 
-def _operation(operation: Operation) -> Batch:
+def _operation(operation: Operation, choice: Promise) -> Batch:
     return Batch(
         lifecycle.TITLES[operation],
+        choice,
         lifecycle.FORMS[operation],
         lambda request, managed: lifecycle.plan(request, operation, managed),
         lambda request, form, managed: session.carry_out(request, operation, form.payload(managed)),
@@ -182,18 +185,32 @@ def _operation(operation: Operation) -> Batch:
 
 
 BATCHES: dict[str, Batch] = {
-    "activate": _operation(Operation.ACTIVATE),
-    "revoke": _operation(Operation.REVOKE),
-    "destroy": _operation(Operation.DESTROY),
-    "group": _operation(Operation.ADD_ATTRIBUTE),
-    "tag": _operation(Operation.SET_ATTRIBUTE),
+    "activate": _operation(Operation.ACTIVATE, _("Activate…")),
+    "revoke": _operation(Operation.REVOKE, _("Revoke…")),
+    "destroy": _operation(Operation.DESTROY, _("Destroy…")),
+    "group": _operation(Operation.ADD_ATTRIBUTE, _("Add to a group…")),
+    "tag": _operation(Operation.SET_ATTRIBUTE, _("Tag…")),
     "grant": Batch(
         _("Give a right"),
+        _("Give a right…"),
         rights.GrantForm,
         rights.plan,
         lambda request, form, managed: form.carry_out(request, managed),
     ),
 }
+
+
+def _action(name: str, batch: Batch) -> Callable[..., HttpResponse | None]:
+    """A row of `BATCHES` as an action of Django's change list."""
+
+    def action(
+        model_admin: "ManagedObjectAdmin", request: HttpRequest, queryset: QuerySet[ManagedObject]
+    ) -> HttpResponse | None:
+        return model_admin.batch(request, name)
+
+    action.__name__ = name
+    described: Callable[..., HttpResponse | None] = admin.action(description=batch.choice)(action)
+    return described
 
 
 class ManagedObjectAdmin(admin.ModelAdmin):
@@ -204,7 +221,7 @@ class ManagedObjectAdmin(admin.ModelAdmin):
     list_per_page = PAGE
     show_full_result_count = False
     change_list_template = "ui/objects.html"
-    actions = tuple(BATCHES)
+    actions = tuple(_action(name, batch) for name, batch in BATCHES.items())
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -283,33 +300,7 @@ class ManagedObjectAdmin(admin.ModelAdmin):
             lines, content_type=media, headers={"Content-Disposition": f'attachment; filename="objects.{form}"'}
         )
 
-    # Batch actions.
-
-    @admin.action(description=_("Activate…"))
-    def activate(self, request: HttpRequest, queryset: QuerySet[ManagedObject]) -> HttpResponse | None:
-        return self._batch(request, "activate")
-
-    @admin.action(description=_("Revoke…"))
-    def revoke(self, request: HttpRequest, queryset: QuerySet[ManagedObject]) -> HttpResponse | None:
-        return self._batch(request, "revoke")
-
-    @admin.action(description=_("Destroy…"))
-    def destroy(self, request: HttpRequest, queryset: QuerySet[ManagedObject]) -> HttpResponse | None:
-        return self._batch(request, "destroy")
-
-    @admin.action(description=_("Add to a group…"))
-    def group(self, request: HttpRequest, queryset: QuerySet[ManagedObject]) -> HttpResponse | None:
-        return self._batch(request, "group")
-
-    @admin.action(description=_("Tag…"))
-    def tag(self, request: HttpRequest, queryset: QuerySet[ManagedObject]) -> HttpResponse | None:
-        return self._batch(request, "tag")
-
-    @admin.action(description=_("Give a right…"))
-    def grant(self, request: HttpRequest, queryset: QuerySet[ManagedObject]) -> HttpResponse | None:
-        return self._batch(request, "grant")
-
-    def _batch(self, request: HttpRequest, name: str) -> HttpResponse | None:
+    def batch(self, request: HttpRequest, name: str) -> HttpResponse | None:
         """Show what an action will do to each object, and do it once that is confirmed."""
         batch = BATCHES[name]
         # By identifier, each with the person's own rights on it; never more than a page of them.
@@ -342,7 +333,8 @@ class ManagedObjectAdmin(admin.ModelAdmin):
                 batch.carry_out(request, form, managed)
                 done += 1
             except KMIPError as exc:
-                messages.error(request, f"{name_of(managed.attributes) or managed.uid}: {exc.message}")
+                say = messages.info if session.waits(exc) else messages.error
+                say(request, f"{name_of(managed.attributes) or managed.uid}: {exc.message}")
         if done:
             messages.success(request, ngettext("%(n)d object is done.", "%(n)d objects are done.", done) % {"n": done})
 

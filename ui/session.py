@@ -1,12 +1,14 @@
 """Who sits at the console, and what they ask the engine. Every page reaches the key store through here."""
 
 import time
-from collections.abc import Collection
-from typing import Any
+from collections.abc import Callable, Collection
+from typing import Any, NamedTuple
 
+from django import forms
 from django.contrib import messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.utils.translation import gettext
 
 from keystore import audit, authn, conf, engine, policy, store
 from keystore.authn import Identity, Peer
@@ -37,16 +39,36 @@ def carry_out(request: HttpRequest, operation: Operation, payload: Struct) -> An
     return engine.execute(operation, payload, peer_of(request))
 
 
-def attempt(request: HttpRequest, operation: Operation, payload: Struct) -> Any:
-    """Like `carry_out`, but a failure, or that it waits for approval, is a message on the next page, and None."""
+class Outcome(NamedTuple):
+    """How a change went: whether nothing is left to do, as it is done or waits for approval; and what was answered."""
+
+    over: bool
+    answer: Any = None
+
+
+def change(
+    request: HttpRequest,
+    make: Callable[[], Any],
+    done: str = "",
+    form: forms.Form | None = None,
+    field: str | None = None,
+) -> Outcome:
+    """Make a change. That it is `done`, or waits for approval, is said on the next page; why it was refused, at the
+    form or a field of it, or without a form on the next page, too."""
     try:
-        return carry_out(request, operation, payload)
+        answer = make()
     except KMIPError as exc:
         if waits(exc):
-            messages.info(request, f"{operation}: {exc.message}")
+            messages.info(request, gettext("It waits for approval: %(what)s") % {"what": exc.message})
+            return Outcome(True)
+        if form is None:
+            messages.error(request, exc.message)
         else:
-            messages.error(request, f"{operation}: {exc.message} ({exc.reason})")
-        return None
+            form.add_error(field, exc.message)
+        return Outcome(False)
+    if done:
+        messages.success(request, done)
+    return Outcome(True, answer)
 
 
 def waits(error: KMIPError) -> bool:

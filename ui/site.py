@@ -26,7 +26,7 @@ from keystore.models import ManagedObject
 from keystore.version import VERSION
 from kmip.enums import ResultReason
 from kmip.errors import KMIPError
-from ui import login
+from ui import login, session
 from ui.login import LoginForm
 
 THEMES = ("auto", "light", "dark")
@@ -71,8 +71,6 @@ NAVIGATION = (
 
 def _navigation(request: HttpRequest) -> list[Entry]:
     """The entries for a person; none where the key store does not let them in."""
-    from ui import session
-
     try:
         operates, administers = session.operates(request), session.administers(request)
     except KMIPError:
@@ -131,7 +129,11 @@ class Console(AdminSite):
         return super().admin_view(guarded, cacheable)  # type: ignore[no-any-return]
 
     def refused(self, request: HttpRequest, error: KMIPError) -> HttpResponse:
-        """The page that says why an operation was refused."""
+        """The page that says why an operation was refused, or that it waits until people have approved it."""
+        if session.waits(error):
+            return self.page(
+                request, "ui/waits.html", {"title": gettext("Waits for approval"), "error": error}, status=202
+            )
         context = {"title": gettext("Not possible"), "error": error}
         return self.page(request, "ui/refused.html", context, status=STATUS.get(error.reason, 400))
 

@@ -8,14 +8,14 @@ from keystore.call import Call, operation
 from keystore.crypto import keys, splitting
 from keystore.operations.create import asked, chosen_uid, new
 from keystore.store import Managed
-from kmip.attributes import Attributes, Vendor
+from kmip.attributes import Attributes, Vendor, vendor_text
 from kmip.enums import CryptographicAlgorithm, KeyFormatType, ObjectType, Operation, ResultReason, SplitKeyMethod
 from kmip.errors import KMIPError
 from kmip.objects import KeyValue, SplitKey
 from kmip.payloads import CreateSplitKeyRequest, CreateSplitKeyResponse, JoinSplitKeyRequest, JoinSplitKeyResponse
 from kmip.schema import Struct
 from kmip.tags import Tag
-from kmip.ttlv import Item, Type
+from kmip.ttlv import Item
 
 #: Which parts belong together and the bytes of their secret: "<random number> <length>". Clients see it, as
 #: `y-SplitKeySet` in 1.x; parts that a client registers have none.
@@ -42,7 +42,7 @@ def create_split_key(call: Call, request: CreateSplitKeyRequest) -> CreateSplitK
         secret = _new(attributes)
     prime = _prime(request, len(secret))
     shares = splitting.split(method, secret, parts=parts, threshold=threshold, prime=prime)
-    attributes[SET] = {0: Item(Tag.ATTRIBUTE_VALUE, Type.TEXT_STRING, f"{os.urandom(16).hex()} {len(secret)}")}
+    attributes.update(vendor_text(SET.name, f"{os.urandom(16).hex()} {len(secret)}", SET.vendor))
     uids = []
     for identifier, share in shares.items():
         part = objects.keyed(

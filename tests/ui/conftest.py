@@ -62,6 +62,12 @@ def alice(person: Callable[..., Client]) -> Client:
 
 
 @pytest.fixture
+def root(person: Callable[..., Client]) -> Client:
+    """An administrator of the server."""
+    return person("root", superuser=True)
+
+
+@pytest.fixture
 def make() -> Callable[..., str]:
     """A symmetric key of somebody at the console; its identifier."""
 

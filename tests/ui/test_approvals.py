@@ -5,16 +5,12 @@ from django.test import Client
 
 from keystore import approvals
 from keystore.authn import forget
-from keystore.models import ApprovalRequest, ApprovalRule, AuditRecord, ManagedObject, Namespace
+from keystore.models import ApprovalRequest, ApprovalRule, AuditRecord, Grant, ManagedObject, Namespace
+from kmip.enums import CryptographicUsageMask as Mask
 from kmip.enums import State
+from tests import authority
 from tests.ui.conftest import PASSWORD
 from ui.objects import address_of
-
-
-@pytest.fixture
-def root(person):
-    """An administrator's browser."""
-    return person("root", superuser=True)
 
 
 @pytest.fixture
@@ -128,3 +124,41 @@ def test_a_change_of_a_rule_waits_for_its_people(rule, root, person):
     row = ApprovalRequest.objects.get()
     person("bob").post(f"/ui/approvals/{row.id}/vote/", {"digest": row.digest, "approve": "1"})
     assert not ApprovalRule.objects.exists()
+
+
+def test_a_look_at_a_certificate_asks_nobody(alice, root, person):
+    """Its page reads it by Export, where that has not to wait."""
+    person("bob").get("/ui/")
+    uid = authority.root(user="alice")
+    assert alice.get(address_of(uid)).context["certificate"]
+    set_rule(root, operation="export", people="bob")
+    forget()
+    page = alice.get(address_of(uid))
+    assert page.status_code == 200 and page.context["certificate"] is None
+    assert not ApprovalRequest.objects.exists()
+
+
+def test_what_waits_is_no_failure(alice, root, person, make):
+    """A page of its own, another word at the use, and messages that are no errors; nothing is given out or done."""
+    person("bob").get("/ui/")
+    for operation in ("get", "grant", "destroy"):
+        set_rule(root, operation=operation, people="bob")
+    forget()
+    uid, wrapping = make(name="precious"), make(name="wrapping", cryptographic_usage_mask=int(Mask.WRAP_KEY))
+    alice.post(f"{address_of(wrapping)}do/activate/", {"asked": "1"})
+    revealed = alice.post(f"{address_of(uid)}get/", {"password": PASSWORD})
+    assert revealed.status_code == 202
+    assert "Waits for approval" in revealed.content.decode() and "Not possible" not in revealed.content.decode()
+    wrapped = alice.post("/ui/use/wrap/", {"uid": uid, "wrapping": wrapping, "encoding": "1", "send": "1"})
+    assert wrapped.context["waits"] and not wrapped.context["form"].errors
+    right = {"kind": "user", "name": "carol", "operations": ["get"]}
+    chosen = {"_selected_action": [uid], "index": "0", "confirm": "1"}
+    for answer in (
+        alice.post(f"{address_of(uid)}rights/", right | {"grant": "1"}, follow=True),
+        alice.post("/ui/objects/", right | chosen | {"action": "grant"}, follow=True),
+        alice.post("/ui/objects/", chosen | {"action": "destroy", "sure": "on"}, follow=True),
+    ):
+        assert answer.status_code == 200
+        assert {message.level_tag for message in answer.context["messages"]} == {"info"}
+    assert state(uid) == State.PRE_ACTIVE
+    assert not Grant.objects.exists()

@@ -8,9 +8,11 @@ import zipfile
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 
-from keystore import clients, conf, handshakes
+from keystore import bundles, clients, conf, handshakes
 from keystore.authn import Peer, accounts, identify
 from keystore.handshakes import Entry, Hello
 from keystore.models import (
@@ -31,12 +33,6 @@ from ui import held
 
 NOW = int(time.time())
 PAGES = ("/ui/clients/", "/ui/clients/add/", "/ui/clients/tokens/", "/ui/authorities/")
-
-
-@pytest.fixture
-def root(person):
-    """An administrator's browser."""
-    return person("root", superuser=True)
 
 
 @pytest.fixture
@@ -102,10 +98,54 @@ def test_a_client_may_keep_its_key(root, authority):
     key, request = clients.new_request("backup", "p256")
     pem = x509.load_der_x509_csr(request).public_bytes(Encoding.PEM).decode()
     page = add(root, "backup", csr=pem)
-    assert [name for name, _ in page.context["files"]] == ["client.pem", "ca.pem"]
+    assert [name for name, _ in page.context["files"]] == ["client.pem", "ca.pem", "client.p7b"]
     assert "PRIVATE KEY" not in page.content.decode()
     certificate = x509.load_pem_x509_certificate(dict(page.context["files"])["client.pem"].encode())
     assert certificate.public_key() == key.public_key()
+
+
+@pytest.mark.parametrize("product", bundles.PRODUCTS)
+def test_a_client_that_keeps_its_key_gets_the_rest_of_its_product(root, authority, product):
+    """The settings, and in some file the certificate; no key, and no file that wants one."""
+    key, request = clients.new_request("backup", "p256")
+    pem = x509.load_der_x509_csr(request).public_bytes(Encoding.PEM).decode()
+    page = add(root, "backup", csr=pem, product=product)
+    sealed = page.context["held"]
+    files = zipfile.ZipFile(io.BytesIO(root.post("/ui/clients/bundle/", {"name": "backup", "held": sealed}).content))
+    contents = {name: files.read(name) for name in files.namelist()}
+    assert "SETTINGS.md" in contents
+    assert not any(b"PRIVATE KEY" in content for content in contents.values())
+    assert not any(name.endswith((".p12", ".pfx", ".key", ".password")) for name in contents)
+    found = [x509.load_pem_x509_certificate(one) for one in contents.values() if one.startswith(b"-----BEGIN CERT")]
+    assert key.public_key() in [one.public_key() for one in found]
+    extra = {"percona": "component_keyring_kmip.cnf", "mysql": "okvclient.ora", "ceph": "ceph.conf"}
+    assert extra.get(product, "ca.pem" if product in ("generic", "vcenter") else "SETTINGS.md") in contents
+
+
+def test_only_what_is_possible_with_a_client_is_offered(root, authority):
+    """Another namespace's administrators disable its clients; a list of an authority that is trusted no more ends
+    nothing."""
+    Namespace.objects.create(name="tenant", created=0)
+    own, other = (
+        add(root, name, namespace=home).context["fingerprint"] for name, home in (("a", "default"), ("b", "tenant"))
+    )
+    assert f"/ui/clients/{own}/disable/" in root.get(f"/ui/clients/{own}/").content.decode()
+    page = root.get(f"/ui/clients/{other}/")
+    assert f"/ui/clients/{other}/disable/" not in page.content.decode()
+    assert page.context["revocable"]
+    assert root.post(f"/ui/clients/{other}/disable/").status_code == 302
+    assert not ClientCertificate.objects.get(fingerprint=other).disabled
+    root.post(f"/ui/authorities/{authority.key_id}/trust/", {"trusted": "0"})
+    assert not root.get(f"/ui/clients/{own}/").context["revocable"]
+
+
+def test_a_client_s_page_polls_for_what_is_new(root, authority):
+    """Refusals of long ago are not told as of now, and the handshakes are read once."""
+    fingerprint = add(root, "a").context["fingerprint"]
+    with CaptureQueriesContext(connection) as asked:
+        page = root.get(f"/ui/clients/{fingerprint}/")
+    assert page.context["since"] >= NOW * 1000
+    assert sum('FROM "kms_handshake' in one["sql"] or "handshake" in one["sql"] for one in asked.captured_queries) == 2
 
 
 def test_a_client_belongs_to_a_namespace(root, authority):
@@ -240,7 +280,8 @@ def test_a_token_is_shown_once_used_or_withdrawn(root, authority):
     assert clients.tokens() == []
     with pytest.raises(KMIPError):
         clients.redeem(token, clients.new_request("edge-1", "p256")[1], "192.0.2.1")
-    assert root.post(f"/ui/clients/tokens/{row.digest}/withdraw/").status_code == 404
+    again = root.post(f"/ui/clients/tokens/{row.digest}/withdraw/", follow=True)
+    assert "error" in [message.level_tag for message in again.context["messages"]]
     assert set(AuditRecord.objects.filter(user="root").values_list("operation", flat=True)) >= {
         "Create Registration Token", "Withdraw Registration Token",
     }  # fmt: skip

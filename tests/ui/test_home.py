@@ -3,6 +3,8 @@
 import time
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from keystore import activity, audit, milestones, nodes
 from keystore.handshakes import Entry, Hello, write
@@ -12,12 +14,6 @@ from ui.pages import home
 
 NOW = int(time.time())
 DAY = 86_400
-
-
-@pytest.fixture
-def root(person):
-    """An administrator's browser."""
-    return person("root", superuser=True)
 
 
 def test_objects_are_counted_by_state_and_type(alice, make):
@@ -157,3 +153,12 @@ def test_others_see_nothing_of_the_server(alice, person, troubles):
     assert alice.get("/ui/?period=day", headers={"HX-Request": "true"}).status_code == 403
     assert carol.get("/ui/").context["operations"] == 0
     assert carol.get("/ui/settings/").status_code == 403
+
+
+def test_nothing_is_loaded_to_be_counted(root):
+    """Neither certificates of unknown clients nor of authorities, and the age of the backup is asked for once."""
+    with CaptureQueriesContext(connection) as asked:
+        root.get("/ui/")
+    told = [one["sql"] for one in asked.captured_queries]
+    assert not any("certificate" in one and "COUNT" not in one for one in told if "waiting" in one or "authorit" in one)
+    assert sum("milestone" in one for one in told) == 1

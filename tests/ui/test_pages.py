@@ -45,12 +45,6 @@ OF_AN_OBJECT = ("", "get/", "rights/", "do/activate/", "do/revoke/", "do/destroy
 GUARDED = ("/ui/settings/", "/ui/clients/", "/ui/clients/add/", "/ui/clients/tokens/", "/ui/authorities/")
 
 
-@pytest.fixture
-def root(person):
-    """An administrator's browser."""
-    return person("root", superuser=True)
-
-
 @pytest.mark.parametrize("path", [*PAGES, "/ui/objects/export/csv/", "/ui/audit/export/csv/", "/ui/audit/1/"])
 def test_nobody_sees_a_page_without_logging_in(client, path):
     """Strangers are sent to the log-in, and from there to where they wanted to go."""

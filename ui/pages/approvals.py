@@ -12,7 +12,6 @@ from django.views.decorators.http import require_POST
 
 from keystore import approvals
 from kmip.enums import ObjectType
-from kmip.errors import KMIPError
 from ui import describe, session
 from ui.objects import address_of
 from ui.pages import Route
@@ -63,7 +62,7 @@ def listed(request: HttpRequest) -> HttpResponse:
     form = RuleForm(request.POST if "rule" in request.POST else None)
     if form.is_bound:
         _administrators(request)
-        if form.is_valid() and _changed(request, form):
+        if form.is_valid() and _set(request, form):
             return HttpResponseRedirect(reverse("ui:approvals"))
     context = {
         "title": gettext("Approvals"),
@@ -92,10 +91,11 @@ def _administrators(request: HttpRequest) -> None:
         raise PermissionDenied
 
 
-def _changed(request: HttpRequest, form: RuleForm) -> bool:
-    """Set a rule; what waits for the people of the rule before it counts as done here."""
+def _set(request: HttpRequest, form: RuleForm) -> bool:
+    """Set a rule; whether that is done, or waits for the people of the rule before it."""
     data = form.cleaned_data
-    try:
+
+    def make() -> None:
         approvals.set_rule(
             session.peer_of(request),
             session.identity(request),
@@ -105,43 +105,26 @@ def _changed(request: HttpRequest, form: RuleForm) -> bool:
             object_types=data["object_types"],
             lifetime=data["hours"] * HOUR,
         )
-    except KMIPError as exc:
-        if session.waits(exc):
-            messages.info(request, exc.message)
-            return True
-        form.add_error(None, exc.message)
-        return False
-    messages.success(request, gettext("The rule is set."))
-    return True
+
+    return session.change(request, make, gettext("The rule is set."), form).over
 
 
 @require_POST
 def unset(request: HttpRequest) -> HttpResponse:
     """Remove a rule, or ask its people to."""
     _administrators(request)
-    try:
-        approvals.remove_rule(session.peer_of(request), session.identity(request), request.POST.get("operation", ""))
-        messages.success(request, gettext("The rule is gone."))
-    except KMIPError as exc:
-        (messages.info if session.waits(exc) else messages.error)(request, exc.message)
+    peer, who, name = session.peer_of(request), session.identity(request), request.POST.get("operation", "")
+    session.change(request, lambda: approvals.remove_rule(peer, who, name), gettext("The rule is gone."))
     return HttpResponseRedirect(reverse("ui:approvals"))
 
 
 @require_POST
 def vote(request: HttpRequest, number: str) -> HttpResponse:
     """Vote on exactly what the page showed."""
-    approves = "approve" in request.POST
-    try:
-        outcome = approvals.vote(
-            session.peer_of(request),
-            session.identity(request),
-            number,
-            request.POST.get("digest", ""),
-            approves=approves,
-        )
-    except KMIPError as exc:
-        messages.error(request, exc.message)
-    else:
+    approves, digest = "approve" in request.POST, request.POST.get("digest", "")
+    peer, who = session.peer_of(request), session.identity(request)
+    outcome = session.change(request, lambda: approvals.vote(peer, who, number, digest, approves=approves)).answer
+    if outcome is not None:
         messages.success(
             request, gettext("Your vote counts. The request: %(outcome)s.") % {"outcome": OUTCOMES[outcome]}
         )

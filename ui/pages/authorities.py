@@ -6,7 +6,6 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from django import forms
-from django.contrib import messages
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.translation import gettext
@@ -46,17 +45,15 @@ def listed(request: HttpRequest) -> HttpResponse:
     make = AuthorityForm(request.POST if "make" in request.POST else None)
     take = TakeForm(*((request.POST, request.FILES) if "take" in request.POST else (None, None)))
     peer = session.peer_of(request)
-    try:
-        if make.is_bound and make.is_valid():
-            clients.create_authority(peer, make.cleaned_data["authority"])
-            messages.success(request, gettext("The authority is made, and its clients are let in."))
+    if make.is_bound and make.is_valid():
+        name, done = make.cleaned_data["authority"], gettext("The authority is made, and its clients are let in.")
+        if session.change(request, lambda: clients.create_authority(peer, name), done, make).over:
             return HttpResponseRedirect(_back(request))
-        if take.is_bound and take.is_valid():
-            clients.import_authority(peer, take.read("certificate"), take.read("key"))
-            messages.success(request, gettext("The authority is taken in, and its clients are let in."))
+    if take.is_bound and take.is_valid():
+        found, key = take.read("certificate"), take.read("key")
+        done = gettext("The authority is taken in, and its clients are let in.")
+        if session.change(request, lambda: clients.import_authority(peer, found, key), done, take).over:
             return HttpResponseRedirect(reverse("ui:authorities"))
-    except KMIPError as exc:
-        (make if make.is_bound else take).add_error(None, exc.message)
     context = {
         "title": gettext("Authorities"),
         "section": "authorities",
@@ -143,10 +140,9 @@ def trust(request: HttpRequest, key_id: str) -> HttpResponse:
     """Let the listeners accept an authority's clients, or no more."""
     operators(request)
     authority = _found(key_id)
-    clients.use_authority(
-        session.peer_of(request), authority.certificate_uid, trusted=request.POST.get("trusted") == "1"
-    )
-    messages.success(request, gettext("Done; the listeners notice within a second."))
+    peer, trusted = session.peer_of(request), request.POST.get("trusted") == "1"
+    done = gettext("Done; the listeners notice within a second.")
+    session.change(request, lambda: clients.use_authority(peer, authority.certificate_uid, trusted=trusted), done)
     return HttpResponseRedirect(reverse("ui:authority", args=[key_id]))
 
 

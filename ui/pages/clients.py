@@ -17,7 +17,7 @@ from django.views.decorators.http import require_POST
 from keystore import administration, bundles, clients, conf, handshakes
 from keystore.authn import accounts
 from keystore.clients import Enrolled
-from keystore.models import ClientCertificate
+from keystore.models import ClientCertificate, HandshakeRecord
 from keystore.sealing import SealingError
 from kmip.errors import KMIPError
 from ui import certificate, describe, held, session
@@ -84,6 +84,7 @@ def listed(request: HttpRequest) -> HttpResponse:
         "q": beginning,
         "after": last and (last.account.namespace_id, last.account.username, last.fingerprint),
         "first": bool(after),
+        "home": session.identity(request).namespace,
         "waiting": [(one, describe.moment(one.last_seen)) for one in clients.waiting()],
         "handshakes": handshakes.refusals(REFUSED),
     }
@@ -167,12 +168,10 @@ def add(request: HttpRequest) -> HttpResponse:
     except KMIPError:
         context |= {"authority": None, "make": AuthorityForm(None)}
     if request.method == "POST" and form.is_valid():
-        try:
-            made, files, password = _enrol(request, form.cleaned_data)
-        except KMIPError as exc:
-            form.add_error(None, exc.message)
-        else:
-            return _show(request, form.cleaned_data, made, files, password)
+        data = form.cleaned_data
+        made = session.change(request, lambda: _enrol(request, data), form=form).answer
+        if made is not None:
+            return _show(request, data, *made)
     return site.page(request, "ui/client_add.html", context)
 
 
@@ -186,8 +185,6 @@ def _enrol(request: HttpRequest, data: dict[str, Any]) -> tuple[Enrolled, dict[s
     if data["role"]:
         administration.give_role(peer, session.identity(request), data["role"], f"user:{name}")
     material = bundles.material(conf.current(), made, key, host=data["host"])
-    if key is None:
-        return made, {"client.pem": material.full_chain(), "ca.pem": material.authority()}, ""
     return made, bundles.make(data["product"], material), material.password
 
 
@@ -207,9 +204,7 @@ def _show(
         "password": password,
         "settings": bundles.page(data["product"], server, made.name, made.name),
         "held": held.hold(archive, request.user.get_username(), f"bundle {made.name}"),
-        "fingerprint": made.fingerprint,
-        "since": int(time.time() * 1000),
-        **_arrival(made.fingerprint, int(time.time() * 1000)),
+        **_arrival(made.fingerprint, [], int(time.time() * 1000)),
     }
     return site.page(request, "ui/client_added.html", context)
 
@@ -245,12 +240,14 @@ def bundle(request: HttpRequest) -> HttpResponse:
 # What arrived.
 
 
-def _arrival(fingerprint: str, since: int) -> dict[str, Any]:
-    """What is known of a client's first connection: that it was let in, or who was refused since it was made."""
-    mine = handshakes.of_certificate(fingerprint)
+def _arrival(fingerprint: str, mine: list[HandshakeRecord], since: int) -> dict[str, Any]:
+    """What is known of a client's first connection, from the handshakes of its certificate: that it was let in, or who
+    was refused since a moment (milliseconds since 1970)."""
     accepted = next((one for one in mine if one.accepted), None)
     refused = [one for one in mine if not one.accepted]
     return {
+        "fingerprint": fingerprint,
+        "since": since,
         "arrived": accepted,
         "handshakes": [] if accepted else refused or handshakes.refusals_since(since, REFUSED),
     }
@@ -261,7 +258,7 @@ def arrival(request: HttpRequest, fingerprint: str) -> HttpResponse:
     operators(request)
     since = request.GET.get("since", "")
     moment = int(since) if since.isdecimal() and len(since) < 16 else 0
-    context = {"fingerprint": fingerprint, "since": moment, **_arrival(fingerprint, moment)}
+    context = _arrival(fingerprint, handshakes.of_certificate(fingerprint), moment)
     if request.headers.get("HX-Request"):
         return site.page(request, "ui/_arrival.html", context)
     return HttpResponseRedirect(reverse("ui:client", args=[fingerprint]))
@@ -276,7 +273,7 @@ def show(request: HttpRequest, fingerprint: str) -> HttpResponse:
     mine, issued = clients.certificate_of(fingerprint)
     if mine is None:
         raise Http404
-    now = int(time.time())
+    now, records = int(time.time()), handshakes.of_certificate(fingerprint)
     status, well = _status(mine, issued is not None and issued.revoked is not None, now)
     context = {
         "title": mine.account.username,
@@ -288,11 +285,13 @@ def show(request: HttpRequest, fingerprint: str) -> HttpResponse:
         "first": describe.moment(mine.first_seen),
         "seen": describe.moment(mine.last_seen) if mine.last_seen else "",
         "object": address_of(issued.uid) if issued is not None and issued.uid else "",
-        "revocable": issued is not None and issued.authority is not None and issued.revoked is None,
-        "records": handshakes.of_certificate(fingerprint),
-        "fingerprint": fingerprint,
-        "since": 0,
-        **_arrival(fingerprint, now * 1000),
+        "revocable": issued is not None
+        and issued.authority is not None
+        and issued.authority.clients
+        and issued.revoked is None,
+        "mine": mine.account.namespace_id == session.identity(request).namespace,
+        "records": records,
+        **_arrival(fingerprint, records, now * 1000),
     }
     return site.page(request, "ui/client.html", context)
 
@@ -311,8 +310,9 @@ def revoke(request: HttpRequest, fingerprint: str) -> HttpResponse:
         raise Http404
     form = RevokeForm(request.POST or None)
     if request.method == "POST" and form.is_valid():
-        clients.revoke(session.peer_of(request), fingerprint, superseded=form.cleaned_data["superseded"])
-        messages.success(request, gettext("The certificate is revoked; its connections end within seconds."))
+        peer, superseded = session.peer_of(request), form.cleaned_data["superseded"]
+        done = gettext("The certificate is revoked; its connections end within seconds.")
+        session.change(request, lambda: clients.revoke(peer, fingerprint, superseded=superseded), done)
         return HttpResponseRedirect(reverse("ui:client", args=[fingerprint]))
     context = {
         "title": gettext("Revoke"),
@@ -333,8 +333,8 @@ def disable(request: HttpRequest, fingerprint: str) -> HttpResponse:
     mine, _ = clients.certificate_of(fingerprint)
     if mine is None:
         raise Http404
-    identity = session.identity(request)
-    administration.disable_certificate(session.peer_of(request), identity, fingerprint, not mine.disabled)
+    peer, who, disabled = session.peer_of(request), session.identity(request), not mine.disabled
+    session.change(request, lambda: administration.disable_certificate(peer, who, fingerprint, disabled))
     return HttpResponseRedirect(reverse("ui:client", args=[fingerprint]))
 
 
@@ -357,14 +357,11 @@ def decide(request: HttpRequest, fingerprint: str) -> HttpResponse:
         raise Http404
     form = DecideForm(request.POST or None)
     if request.method == "POST" and form.is_valid():
-        accept = "accept" in request.POST
-        try:
-            clients.decide(session.peer_of(request), fingerprint, accept=accept, name=form.cleaned_data["name"] or None)
-        except KMIPError as exc:
-            form.add_error("name", exc.message)
-        else:
-            done = gettext("The certificate is accepted.") if accept else gettext("The certificate is refused.")
-            messages.success(request, done)
+        peer, accept, name = session.peer_of(request), "accept" in request.POST, form.cleaned_data["name"] or None
+        done = gettext("The certificate is accepted.") if accept else gettext("The certificate is refused.")
+        if session.change(
+            request, lambda: clients.decide(peer, fingerprint, accept=accept, name=name), done, form, "name"
+        ).over:
             return HttpResponseRedirect(reverse("ui:clients"))
     context = {
         "title": gettext("Unknown client"),
@@ -395,11 +392,10 @@ def tokens(request: HttpRequest) -> HttpResponse:
     context: dict[str, Any] = {"title": gettext("Registration tokens"), "section": "clients", "form": form}
     if request.method == "POST" and form.is_valid():
         data = form.cleaned_data
-        try:
-            token, expires = clients.new_token(session.peer_of(request), data["name"], data["hours"])
-        except KMIPError as exc:
-            form.add_error(None, exc.message)
-        else:
+        peer = session.peer_of(request)
+        made = session.change(request, lambda: clients.new_token(peer, data["name"], data["hours"]), form=form).answer
+        if made is not None:
+            token, expires = made
             context |= {
                 "token": token,
                 "ends": expires.strftime("%Y-%m-%d %H:%M UTC"),
@@ -426,8 +422,8 @@ def _register(address: str, name: str, token: str) -> str:
 def withdraw(request: HttpRequest, digest: str) -> HttpResponse:
     """Let a token be used no more."""
     operators(request)
-    clients.withdraw_token(session.peer_of(request), digest)
-    messages.success(request, gettext("The token is withdrawn."))
+    peer = session.peer_of(request)
+    session.change(request, lambda: clients.withdraw_token(peer, digest), gettext("The token is withdrawn."))
     return HttpResponseRedirect(reverse("ui:client_tokens"))
 
 

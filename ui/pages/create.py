@@ -1,5 +1,6 @@
 """Create, register, import: a form for each kind of object, and one that finds out what it is given."""
 
+from functools import partial
 from typing import Any
 
 from django import forms
@@ -41,13 +42,12 @@ def new(request: HttpRequest, kind: str) -> HttpResponse:
         raise Http404
     form = form_class(request.POST or None, request.FILES or None, initial=request.GET.dict())
     if request.method == "POST" and form.is_valid():
-        try:
-            answer = session.carry_out(request, form_class.operation, form.payload())
-        except KMIPError as exc:
-            form.add_error(None, exc.message)
-        else:
+        payload, done = form.payload(), gettext("%(kind)s: stored.") % {"kind": creation.TITLES[kind][0]}
+        answer = session.change(
+            request, lambda: session.carry_out(request, form_class.operation, payload), done, form
+        ).answer
+        if answer is not None:
             uid = getattr(answer, "unique_identifier", None) or answer.private_key_unique_identifier
-            messages.success(request, gettext("%(kind)s: stored.") % {"kind": creation.TITLES[kind][0]})
             return HttpResponseRedirect(address_of(uid))
     context = {"title": creation.TITLES[kind][0], "note": creation.TITLES[kind][1], "section": "create", "form": form}
     return site.page(request, "ui/new.html", context)
@@ -180,9 +180,8 @@ def _link(request: HttpRequest, stored: list[tuple[Found, str]]) -> None:
     ):
         attributes = Attributes()
         attributes.link = [Link(link_type=kind, linked_object_identifier=target)]
-        session.attempt(
-            request, Operation.ADD_ATTRIBUTE, AddAttributeRequest(unique_identifier=uid, new_attribute=attributes)
-        )
+        payload = AddAttributeRequest(unique_identifier=uid, new_attribute=attributes)
+        session.change(request, partial(session.carry_out, request, Operation.ADD_ATTRIBUTE, payload))
 
 
 ROUTES: list[Route] = [

@@ -108,10 +108,10 @@ class Step(NamedTuple):
     address: str
 
 
-def first_steps(total: int) -> list[Step]:
-    """What there is to do until the server is of use and its keys are safe; empty once all of it is done."""
+def first_steps(total: int, *, saved: bool) -> list[Step]:
+    """What there is to do until the server is of use and its keys are safe; empty once all of it is done. There are
+    `total` objects, and a backup or not."""
     config = conf.current()
-    authorities = [one for one in clients.authorities() if one.clients]
     steps = [
         Step(
             conf.has_tls(config),
@@ -120,7 +120,7 @@ def first_steps(total: int) -> list[Step]:
             reverse("ui:settings"),
         ),
         Step(
-            bool(authorities) or config.tls.clients_ca_cert_file is not None,
+            config.tls.clients_ca_cert_file is not None or clients.any_authority(),
             gettext("Make an authority for clients"),
             gettext("It signs the certificates by which clients are known."),
             reverse("ui:authorities"),
@@ -138,7 +138,7 @@ def first_steps(total: int) -> list[Step]:
             reverse("ui:create"),
         ),
         Step(
-            milestones.when(milestones.BACKUP) is not None,
+            saved,
             gettext("Make a backup"),
             gettext("manage.py backup FILE; and keep the root key, without which it is useless, somewhere else."),
             "",
@@ -154,15 +154,15 @@ def _age(seconds: int | None) -> str:
 
 def _server(total: int) -> dict[str, Any]:
     """How this server and those beside it are."""
-    config = conf.current()
+    config, saved = conf.current(), milestones.when(milestones.BACKUP)
     return {
         "database": connection.vendor,
-        "backup": _age(milestones.when(milestones.BACKUP)),
-        "steps": first_steps(total),
+        "backup": _age(saved),
+        "steps": first_steps(total, saved=saved is not None),
         "sealing": config.sealing.provider.rpartition(".")[2].removesuffix("_provider"),
         "nodes": [(one.node, one.up, describe.moment(one.node.started), one.silent) for one in nodes.states()],
         "handshakes": handshakes.refusals(REFUSED),
-        "waiting": len(clients.waiting()),
+        "waiting": clients.waiting_count(),
         "refusals": session.turned_away(REFUSED),
     }
 

@@ -4,13 +4,12 @@ import time
 from typing import Any, NamedTuple
 
 from django import forms
-from django.contrib import messages
 from django.contrib.auth import authenticate
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from keystore import objects, store
+from keystore import approvals, objects, roles, store
 from keystore.store import Managed
 from kmip.attributes import Attributes
 from kmip.enums import ObjectType, Operation
@@ -165,11 +164,13 @@ def _attributes(request: HttpRequest, managed: Managed) -> Attributes:
 
 
 def _certificate(request: HttpRequest, managed: Managed) -> Any:
-    """What a certificate says; nothing for other objects, or where it may not be read."""
+    """What a certificate says; nothing for other objects, or where it may not be read, or only once it is approved."""
     if managed.object_type != ObjectType.CERTIFICATE or managed.blob is None:
         return None
+    # Export, because Get would take the object's freshness.
+    if approvals.rule_for(session.identity(request), roles.name_of(Operation.EXPORT), managed.object_type):
+        return None
     try:
-        # Export, because Get would take the object's freshness.
         given = session.carry_out(request, Operation.EXPORT, ExportRequest(unique_identifier=managed.uid))
     except KMIPError:
         return None
@@ -190,9 +191,9 @@ def act(request: HttpRequest, key: str, slug: str) -> HttpResponse:
     plan = lifecycle.plan(request, operation, managed)
     form = lifecycle.FORMS[operation](request.POST or None)
     if request.method == "POST" and form.is_valid():
-        answer = session.attempt(request, operation, form.payload(managed))
-        if answer is not None:
-            messages.success(request, gettext("%(action)s: done.") % {"action": lifecycle.TITLES[operation]})
+        done = gettext("%(action)s: done.") % {"action": lifecycle.TITLES[operation]}
+        payload = form.payload(managed)
+        answer = session.change(request, lambda: session.carry_out(request, operation, payload), done).answer
         new = getattr(answer, "unique_identifier", None) or getattr(answer, "private_key_unique_identifier", None)
         return HttpResponseRedirect(address_of(new if isinstance(new, str) else managed.uid))
     context = {

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import Any
 
 from django import forms
-from django.contrib import messages
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
@@ -17,7 +16,6 @@ from keystore.authn import accounts
 from keystore.authn.tokens import ACCESS
 from keystore.clock import SECOND
 from kmip.enums import ObjectType, Operation
-from kmip.errors import KMIPError
 from ui import describe, session
 from ui.objects import address_of, key_of, uid_of
 from ui.pages import Route
@@ -40,20 +38,6 @@ def administrators(request: HttpRequest) -> None:
 
 def _who(request: HttpRequest) -> tuple[Any, Any]:
     return session.peer_of(request), session.identity(request)
-
-
-def _attempt(request: HttpRequest, form: forms.Form | None, change: Callable[[], object], done: str) -> bool:
-    """Make a change; what is refused is said at the form, or above the next page."""
-    try:
-        change()
-    except KMIPError as exc:
-        if form is None:
-            messages.error(request, exc.message)
-        else:
-            form.add_error(None, exc.message)
-        return False
-    messages.success(request, done)
-    return True
 
 
 # Users.
@@ -86,7 +70,7 @@ def users(request: HttpRequest) -> HttpResponse:
                 return administration.add_person(peer, who, name, password)
             return administration.add_user(peer, who, name)
 
-        if _attempt(request, form, make, gettext("The user is there.")):
+        if session.change(request, make, gettext("The user is there."), form).over:
             return HttpResponseRedirect(reverse("ui:user", args=[key_of(name)]))
     beginning = request.GET.get("q", "").strip()
     after = request.GET.get("after", "")
@@ -160,32 +144,31 @@ def _role(request: HttpRequest, principal: str, *, give: bool) -> None:
     peer, who = _who(request)
     change = administration.give_role if give else administration.take_role
     done = gettext("The role is given.") if give else gettext("The role is taken away.")
-    _attempt(request, None, lambda: change(peer, who, request.POST.get("role", ""), principal), done)
+    session.change(request, lambda: change(peer, who, request.POST.get("role", ""), principal), done)
 
 
 def _member(request: HttpRequest, group: str, user: str, *, add: bool) -> None:
     peer, who = _who(request)
     change = {"add": [user]} if add else {"remove": [user]}
-    _attempt(
-        request, None, lambda: administration.set_members(peer, who, group, **change), gettext("The group is changed.")
-    )
+    done = gettext("The group is changed.")
+    session.change(request, lambda: administration.set_members(peer, who, group, **change), done)
 
 
 def _password(request: HttpRequest, username: str, change: Any) -> None:
     peer, who = _who(request)
     password = request.POST.get("password", "")
-    _attempt(request, None, lambda: change(peer, who, username, password), gettext("The password is set."))
+    session.change(request, lambda: change(peer, who, username, password), gettext("The password is set."))
 
 
 def _disabled(request: HttpRequest, username: str, disabled: bool) -> None:
     peer, who = _who(request)
-    _attempt(request, None, lambda: administration.disable_user(peer, who, username, disabled), gettext("Done."))
+    session.change(request, lambda: administration.disable_user(peer, who, username, disabled), gettext("Done."))
 
 
 def _revoke(request: HttpRequest, number: str) -> None:
     peer, who = _who(request)
     done = gettext("The token is revoked; it stops working within seconds.")
-    _attempt(request, None, lambda: administration.revoke_token(peer, who, number), done)
+    session.change(request, lambda: administration.revoke_token(peer, who, number), done)
 
 
 #: What the buttons of a user's page do, by the name of the button.
@@ -208,17 +191,20 @@ def user(request: HttpRequest, key: str) -> HttpResponse:
     administrators(request)
     name = uid_of(key)
     peer, who = _who(request)
-    if directory.user(who.namespace, name) is None:
+    if accounts.find(who.namespace, name) is None:
         raise Http404
     form = TokenForm(request.POST if "token_new" in request.POST else None)
     token = ""
     if form.is_bound and form.is_valid():
-        try:
-            _number, token = administration.issue_token(
-                peer, who, name, form.cleaned_data["name"], scopes=form.cleaned_data["scopes"], lifetime=form.lifetime
-            )
-        except KMIPError as exc:
-            form.add_error(None, exc.message)
+        data = form.cleaned_data
+        issued = session.change(
+            request,
+            lambda: administration.issue_token(
+                peer, who, name, data["name"], scopes=data["scopes"], lifetime=form.lifetime
+            ),
+            form=form,
+        )
+        token = issued.answer[1] if issued.answer else ""
     elif request.method == "POST" and not form.is_bound:
         action = USER_ACTIONS.get(request.POST.get("do", ""))
         if action is None:
@@ -226,7 +212,8 @@ def user(request: HttpRequest, key: str) -> HttpResponse:
         action(request, name)
         return HttpResponseRedirect(reverse("ui:user", args=[key]))
     found = directory.user(who.namespace, name)
-    assert found is not None
+    if found is None:
+        raise Http404
     context = {
         "title": name,
         "section": "people",
@@ -268,10 +255,8 @@ def groups(request: HttpRequest) -> HttpResponse:
     form = NameForm(request.POST or None)
     if request.method == "POST" and form.is_valid():
         name = form.cleaned_data["name"]
-        made = _attempt(
-            request, form, lambda: administration.set_members(peer, who, name), gettext("The group is there.")
-        )
-        if made:
+        done = gettext("The group is there.")
+        if session.change(request, lambda: administration.set_members(peer, who, name), done, form).over:
             return HttpResponseRedirect(reverse("ui:group", args=[key_of(name)]))
     context = {
         "title": gettext("Groups"),
@@ -303,9 +288,8 @@ def group(request: HttpRequest, key: str) -> HttpResponse:
         raise Http404
     if request.method == "POST":
         if request.POST.get("do") == "remove":
-            removed = _attempt(
-                request, None, lambda: administration.remove_group(peer, who, name), gettext("The group is gone.")
-            )
+            done = gettext("The group is gone.")
+            removed = session.change(request, lambda: administration.remove_group(peer, who, name), done).over
             return HttpResponseRedirect(reverse("ui:groups") if removed else reverse("ui:group", args=[key]))
         action = GROUP_ACTIONS.get(request.POST.get("do", ""))
         if action is None:
@@ -357,16 +341,15 @@ def roles_(request: HttpRequest) -> HttpResponse:
     known = directory.allowances(who.namespace)
     if "remove" in request.POST:
         name = request.POST["remove"]
-        _attempt(request, None, lambda: administration.remove_role(peer, who, name), gettext("The role is gone."))
+        session.change(request, lambda: administration.remove_role(peer, who, name), gettext("The role is gone."))
         return HttpResponseRedirect(reverse("ui:roles"))
     edited = next((role for role, own in known if own and role.name == request.GET.get("edit")), None)
     form = DefineForm(request.POST or None, initial=_initial(edited) if edited is not None else {})
     if request.method == "POST" and form.is_valid():
         data = dict(form.cleaned_data)
         name = data.pop("name")
-        if _attempt(
-            request, form, lambda: administration.set_role(peer, who, name, **data), gettext("The role is defined.")
-        ):
+        done = gettext("The role is defined.")
+        if session.change(request, lambda: administration.set_role(peer, who, name, **data), done, form).over:
             return HttpResponseRedirect(reverse("ui:roles"))
     context = {
         "title": gettext("Roles"),
@@ -420,16 +403,17 @@ def me(request: HttpRequest) -> HttpResponse:
     token = ""
     if form.is_bound and form.is_valid():
         expires = None if form.lifetime is None else int(time.time()) + form.lifetime
-        try:
-            _number, token = administration.issue_own_token(
-                peer, who, form.cleaned_data["name"], scopes=form.cleaned_data["scopes"], expires=expires
-            )
-        except KMIPError as exc:
-            form.add_error(None, exc.message)
+        data = form.cleaned_data
+        issued = session.change(
+            request,
+            lambda: administration.issue_own_token(peer, who, data["name"], scopes=data["scopes"], expires=expires),
+            form=form,
+        )
+        token = issued.answer[1] if issued.answer else ""
     elif "revoke" in request.POST:
         number = request.POST["revoke"]
         done = gettext("The token is revoked; it stops working within seconds.")
-        _attempt(request, None, lambda: administration.revoke_own_token(peer, who, number), done)
+        session.change(request, lambda: administration.revoke_own_token(peer, who, number), done)
         return HttpResponseRedirect(reverse("ui:me"))
     account = accounts.find(who.namespace, who.username)
     obtained = [one for one, _ in zip(access.obtained(who), range(MOST), strict=False)]

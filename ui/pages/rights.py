@@ -2,13 +2,11 @@
 
 from typing import Any
 
-from django.contrib import messages
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.translation import gettext
 
 from keystore import access, policy
-from kmip.errors import KMIPError
 from ui import describe, session
 from ui.objects import address_of, name_of
 from ui.pages import Route
@@ -23,20 +21,14 @@ def show(request: HttpRequest, key: str) -> HttpResponse:
     peer, who = session.peer_of(request), session.identity(request)
     form = GrantForm(request.POST if "grant" in request.POST else None)
     here = HttpResponseRedirect(reverse("ui:rights", args=[key]))
-    try:
-        if form.is_bound and form.is_valid():
-            form.carry_out(request, managed)
-            messages.success(request, gettext("The right is given."))
+    if form.is_bound and form.is_valid():
+        done = gettext("The right is given.")
+        if session.change(request, lambda: form.carry_out(request, managed), done, form).over:
             return here
-        if "take" in request.POST:
-            to = request.POST["take"]
-            access.revoke(peer, who, managed.uid, to, access.ALL)
-            messages.success(request, gettext("The rights are taken away."))
-            return here
-    except KMIPError as exc:
-        if not form.is_bound:
-            raise
-        form.add_error(None, exc.message)
+    if "take" in request.POST:
+        to, done = request.POST["take"], gettext("The rights are taken away.")
+        session.change(request, lambda: access.revoke(peer, who, managed.uid, to, access.ALL), done)
+        return here
     decides = policy.decides(who, managed)
     context: dict[str, Any] = {
         "title": gettext("Rights"),

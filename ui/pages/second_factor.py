@@ -4,7 +4,6 @@ from typing import Any
 
 import segno
 from django import forms
-from django.contrib import messages
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.translation import gettext
@@ -12,7 +11,6 @@ from django.utils.translation import gettext_lazy as _
 
 from keystore import administration
 from keystore.authn import accounts, totp
-from kmip.errors import KMIPError
 from ui import login, session
 from ui.pages import Route
 from ui.site import site
@@ -39,19 +37,23 @@ def show(request: HttpRequest) -> HttpResponse:
     form = CodeForm(request.POST or None)
     if request.method == "POST" and form.is_valid():
         code = form.cleaned_data["code"]
-        try:
-            if has:
-                administration.remove_second_factor(peer, who, code)
-                request.session[login.LACKS_FACTOR] = True
-                messages.success(request, gettext("Your password is enough again."))
-            else:
-                administration.set_second_factor(peer, who, request.session.get(SECRET, ""), code)
-                request.session.pop(SECRET, None)
-                request.session.pop(login.LACKS_FACTOR, None)
-                messages.success(request, gettext("From now on you need a code to log in."))
+
+        def remove() -> None:
+            administration.remove_second_factor(peer, who, code)
+            request.session[login.LACKS_FACTOR] = True
+
+        def put() -> None:
+            administration.set_second_factor(peer, who, request.session.get(SECRET, ""), code)
+            request.session.pop(SECRET, None)
+            request.session.pop(login.LACKS_FACTOR, None)
+
+        made = (
+            session.change(request, remove, gettext("Your password is enough again."), form, "code")
+            if has
+            else session.change(request, put, gettext("From now on you need a code to log in."), form, "code")
+        )
+        if made.over:
             return HttpResponseRedirect(reverse("ui:second_factor"))
-        except KMIPError as exc:
-            form.add_error("code", gettext(exc.message))
     context: dict[str, Any] = {"title": gettext("Second factor"), "form": form, "has": has}
     if not has:
         secret = request.session.setdefault(SECRET, totp.new_secret())

@@ -49,7 +49,10 @@ def show(request: HttpRequest, slug: str) -> HttpResponse:
             try:
                 answer = session.carry_out(request, use.operation, payload)
             except KMIPError as exc:
-                form.add_error(None, f"{exc.message} ({exc.reason})")
+                if session.waits(exc):
+                    context["waits"] = exc.message
+                else:
+                    form.add_error(None, f"{exc.message} ({exc.reason})")
             else:
                 context["answered"] = True
                 context["verdict"] = form.verdict(answer)

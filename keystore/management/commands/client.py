@@ -83,11 +83,7 @@ class Command(BaseCommand):
             self.stdout.write(f"made the authority {made.subject} ({made.certificate_uid})")
         client = clients.enrol(peer, name, request, days=options["days"])
         material = bundles.material(conf.current(), client, key, host=options["host"])
-        if key is not None:
-            files = bundles.make(options["product"], material)
-        else:
-            files = {"client.pem": material.full_chain(), "ca.pem": material.authority()}
-        for path, content in files.items():
+        for path, content in bundles.make(options["product"], material).items():
             (folder / path).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             pki.write(folder / path, content)
             self.stdout.write(str(folder / path))

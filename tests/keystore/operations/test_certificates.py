@@ -18,6 +18,7 @@ from keystore import access, authn, ca, engine, roles
 from keystore.authn import Peer
 from keystore.crypto import algorithms
 from kmip.attributes import Attributes, Vendor
+from kmip.attributes import vendor_text as text
 from kmip.enums import (
     AlternativeNameType,
     CertificateRequestType,
@@ -68,7 +69,6 @@ from tests.authority import (  # noqa: F401 - a fixture among them
     root,
     sealed,
     seen,
-    text,
 )
 from tests.certificates import CLIENT, make
 

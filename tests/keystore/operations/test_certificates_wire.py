@@ -11,6 +11,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from keystore import ca, engine
 from keystore.authn import Peer
+from kmip.attributes import vendor_text as text
 from kmip.enums import (
     CertificateRequestType,
     CertificateType,
@@ -28,7 +29,7 @@ from kmip.payloads import (
 )
 from kmip.structures import CertificateSubject, X_509CertificateSubject
 from kmip.versions import V1_1, V2_0, VERSIONS
-from tests.authority import A, L, attributes, csr, extension, links, load, root, sealed, text  # noqa: F401 - a fixture
+from tests.authority import A, L, attributes, csr, extension, links, load, root, sealed  # noqa: F401 - a fixture
 from tests.certificates import make
 from tests.wire import one, why
 
