@@ -261,6 +261,7 @@ class Handler(NamedTuple):
     request: type[Struct]
     prepare: Callable[[Call, Any], Any] | None = None
     long: Callable[[Call, Any], bool] | None = None
+    brief: bool = False
 
 
 HANDLERS: dict[Operation, Handler] = {}
@@ -272,16 +273,18 @@ def operation(
     changes: bool = True,
     prepare: Callable[[Call, Any], Any] | None = None,
     long: Callable[[Call, Any], bool] | None = None,
+    brief: bool = False,
 ) -> Callable[[Handle], Handle]:
     """Register the handler of an operation; `changes=False` where it never writes to the store.
 
     `prepare` does slow work, such as making a key pair, before the transaction begins that others may wait for; the
     handler finds its result in `call.prepared`. It does not see what earlier items of the batch do. `long` says whether
-    a request takes so long that it is answered asynchronously where the client allows it.
+    a request takes so long that it is answered asynchronously where the client allows it. A `brief` one is over in well
+    under a millisecond, or leaves its turn by itself before it goes on (`turns`).
     """
 
     def register(handle: Handle) -> Handle:
-        HANDLERS[number] = Handler(handle, changes, PAYLOADS[number].request, prepare, long)
+        HANDLERS[number] = Handler(handle, changes, PAYLOADS[number].request, prepare, long, brief)
         return handle
 
     return register

@@ -7,6 +7,8 @@ from typing import Any, cast
 
 from django.db import DEFAULT_DB_ALIAS, connection, connections, models
 
+from keystore import turns
+
 Parameters = Sequence[Any]
 
 
@@ -38,12 +40,14 @@ class Statement:
             except sqlite3.Error:
                 with database.wrap_database_errors:
                     raise
+        turns.leave()
         with database.cursor() as cursor:
             cursor.execute(sql + suffix, parameters)
             return cast("Sequence[Any] | None", cursor.fetchone())
 
     def run(self, parameters: Parameters) -> int:
         """Change rows; how many."""
+        turns.leave()
         database = _here()
         sql = self.sql(database.vendor)
         if database.vendor == "sqlite":
@@ -58,6 +62,7 @@ class Statement:
 
     def run_many(self, rows: Sequence[Parameters]) -> None:
         """Change rows for each of several sets of parameters."""
+        turns.leave()
         database = _here()
         sql = self.sql(database.vendor)
         if database.vendor == "sqlite":

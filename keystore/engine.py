@@ -27,6 +27,7 @@ from keystore import (
     sealing,
     store,
     tickets,
+    turns,
 )
 from keystore.authn import Identity, Peer
 from keystore.call import HANDLERS, Batch, Call, Handler
@@ -57,6 +58,8 @@ logger = logging.getLogger(__name__)
 
 #: How often a message is carried out again when another change came between.
 ATTEMPTS: Final = 5
+#: A batch larger than this is not over soon, whatever is in it.
+BRIEF_BATCH: Final = 16
 #: A batch larger than this is refused before anything is done.
 MAX_BATCH: Final = 4096
 #: Operations about other requests or about the connection: they are answered at once (2.1, 6.1.5 and 6.1.38).
@@ -289,6 +292,8 @@ def _carry_out(
     assert run.identity is not None
     # What is tried, to wait for approval if it works, leaves a request behind.
     changing = changing or any(approvals.applies(run.identity, item.operation) for item in items)
+    if changing or len(items) > BRIEF_BATCH or not all(_is_brief(item.operation) for item in items):
+        turns.leave()
     if not changing:
         audit.writer.check()
         try:
@@ -308,6 +313,11 @@ def _carry_out(
         _record_reads(run)
         return responses
     raise AssertionError("unreachable")
+
+
+def _is_brief(operation: Operation) -> bool:
+    handler = HANDLERS.get(operation)
+    return handler is None or handler.brief
 
 
 def _record_reads(run: _Run) -> None:
@@ -470,6 +480,7 @@ def _deferred(run: _Run, items: list[RequestBatchItem]) -> list[ResponseBatchIte
         "option": header.batch_error_continuation_option,
     }
     encoded = [(item.operation, ttlv.encode(dump(item, Tag.BATCH_ITEM, run.version))) for item in later]
+    turns.leave()
     with transaction.atomic():
         correlations = iter(deferred.submit(run.identity, run.version, context, encoded))
     responses: list[ResponseBatchItem] = []

@@ -11,6 +11,8 @@ from typing import Any, Final, TypeVar, cast
 
 from django.db import connection, transaction
 
+from keystore import turns
+
 T = TypeVar("T")
 
 #: Changes in one transaction: enough to make the wait for the disk small, few enough to answer the first soon.
@@ -49,6 +51,7 @@ class Groups:
     def run(self, work: Callable[[], T]) -> T:
         """Do work that opens a transaction of its own, perhaps in a group; returns or raises what it does, after the
         commit."""
+        turns.leave()
         if connection.vendor != "sqlite" or connection.in_atomic_block:
             return work()
         entry = _Entry(work)

@@ -25,7 +25,7 @@ from typing import Any, Final, NoReturn
 
 import orjson
 
-from keystore import supervisor, tokenkeys
+from keystore import supervisor, tokenkeys, turns
 from keystore.conf import Config
 from keystore.crypto import keys
 from keystore.crypto.algorithms import PrivateKey, PublicKey
@@ -270,6 +270,7 @@ class Remote:
         return str(self._ask({"call": "key_of", "client": client, "correlation": correlation})["uid"])
 
     def _ask(self, fields: Fields) -> Fields:
+        turns.leave()
         connection = self._connection()
         try:
             with connection.makefile("rwb") as file:

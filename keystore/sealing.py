@@ -29,6 +29,8 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 from django.utils.module_loading import import_string
 
+from keystore import turns
+
 KEY_LENGTH: Final = 32
 NONCE_LENGTH: Final = 12
 #: The format byte: AES-256-GCM, key by HKDF-Expand with SHA-256.
@@ -366,6 +368,7 @@ class Sealer:
         """Read the keys that are new or wrapped anew, and make one for the purpose where there is none."""
         from keystore import store
 
+        turns.leave()
         with self._lock:
             made = False
             rows = store.sealing_keys()

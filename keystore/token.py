@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from keystore import turns
 from keystore.sealing import KEY_LENGTH, NONCE_LENGTH, WRONG, Provider, Unavailable, WrongRootKey
 
 T = TypeVar("T")
@@ -85,6 +86,7 @@ class Token:
     def use(self, work: Callable[[Any], T]) -> T:
         """The result of work with the session; raises `TokenError` where the token is away."""
         pkcs11, library = binding(), self.library
+        turns.leave()
         library.forked()
         with library.lock:
             if self._pid != os.getpid():

@@ -1,8 +1,8 @@
 """KMIP over TLS: accepts connections, reads whole messages, sends the engine's answers.
 
-A connection is a thread, which also does the handshake. Sockets stay blocking, because a timeout in Python costs two
-system calls a request; instead each connection carries a deadline, and the accepting thread cuts off those that are
-over theirs. What a message means is the engine's business."""
+A handshake has a thread of its own; after it, the connection is served by a crew of few threads (`crew`). A timeout of
+a socket in Python costs two system calls a request, so there are none; instead each connection carries a deadline, and
+the accepting thread cuts off those that are over theirs. What a message means is the engine's business."""
 
 import contextlib
 import logging
@@ -18,26 +18,43 @@ import threading
 import time
 import zlib
 from collections.abc import Callable
-from typing import Protocol
+from functools import partial
+from typing import Any, Protocol
 
 from django.db import DatabaseError
 from django.db import connections as databases
 
-from keystore import audit, checks, conf, gate, handshakes, http1, metrics, revocation, store, supervisor, tls, web
+from keystore import (
+    audit,
+    checks,
+    conf,
+    gate,
+    handshakes,
+    http1,
+    metrics,
+    revocation,
+    store,
+    supervisor,
+    tls,
+    turns,
+    web,
+)
 from keystore.authn import Peer
 from keystore.conf import Config
 from keystore.pool import Pool
 from kmip.errors import KMIPError
 from kmip.tags import Tag
 from kmip.ttlv import Reader
+from kmip_socket.crew import READING, WRITING, Crew
 
 log = logging.getLogger(__name__)
 
 READ_SIZE = 65536  # One TLS record is at most 16 KiB; a message mostly comes in one.
-STACK_SIZE = 512 * 1024  # Address space; what is touched counts, some 8 KiB for an idle thread.
+STACK_SIZE = 512 * 1024  # Address space; what is touched counts.
 TICK = 1.0  # How late a deadline may be noticed.
 NEVER = float("inf")
 LOOK = 0.25  # Seconds between looks for what a client that took the server role is to be told.
+LARGE = 262_144  # Bytes of a message from which on its cryptography is not brief.
 LINGER = 2.0  # How long a client may go on sending what nobody reads any more, so that it sees the answer.
 
 
@@ -119,8 +136,9 @@ class Server:
         self.ledger, self.process = ledger or Ledger(1), process
         self.ledger.reset(process)
         self.pool = Pool(config.db.pool_size)
+        # A request in hand has a database connection, so more threads would wait for one another.
+        self.crew = Crew(config.db.pool_size)
         self.draining = False
-        self.config = config
         self._stamps = revocation.stamps(config)
         self.connections: set[Connection] = set()
         self._actions: list[Callable[[], None]] = []
@@ -156,6 +174,7 @@ class Server:
         tick = min(TICK, shortest / 4)
         next_sweep = time.monotonic() + tick
         self.gate.start()
+        self.crew.start()
         supervisor.report_ready()
         with selectors.DefaultSelector() as selector:
             selector.register(self.listener, selectors.EVENT_READ, self._accept)
@@ -211,7 +230,7 @@ class Server:
         client = Connection(self, connection, address[0])
         self.connections.add(client)
         try:
-            threading.Thread(target=client.run, name=f"kmip {address[0]}", daemon=True).start()
+            client.apart(client.begin)
         except RuntimeError as exc:
             log.error("connection from %s refused: %s", address[0], exc)
             self.connections.discard(client)
@@ -227,11 +246,13 @@ class Server:
         self.ledger.change(self.process, client.address, -1)
 
     def _sweep(self) -> None:
-        """Cut off the connections that are over their deadline; notice changed CAs and revocation lists."""
+        """Cut off the connections that are over their deadline; notice changed CAs and revocation lists, and work that
+        keeps other clients waiting."""
         stamps = revocation.stamps(self.config)
         if stamps != self._stamps:
             self._stamps = stamps
             self._reload()
+        self.crew.look()
         now = time.monotonic()
         for client in list(self.connections):
             if client.deadline < now:
@@ -250,12 +271,14 @@ class Server:
         self.listener.close()
         end = time.monotonic() + self.grace
         while self.connections and time.monotonic() < end:
+            self.crew.look()
             for client in list(self.connections):
                 if client.idle:
                     client.cut(socket.SHUT_RD)
             time.sleep(0.02)
         for client in list(self.connections):
             client.cut(socket.SHUT_RDWR)
+        self.crew.stop()
         self.gate.stop()
         self.pool.close()
         self._wake_reader.close()
@@ -263,45 +286,92 @@ class Server:
 
 
 class Connection:
-    """One client, in its own thread."""
+    """One client. A thread of its own shakes hands; then the crew serves it."""
 
-    __slots__ = ("address", "begun", "deadline", "idle", "server", "shown", "stream")
+    __slots__ = ("_answer", "_limit", "_peer", "_reader", "_unsent", "address", "begun", "deadline", "idle", "server",
+                 "shown", "stream")  # fmt: skip
 
     def __init__(self, server: Server, connection: socket.socket, address: str) -> None:
-        self.server, self.stream, self.address = server, connection, address
+        self.server, self.address = server, address
+        self.stream: Any = connection
         self.deadline = time.monotonic() + server.settings.handshake_timeout
+        #: Whether it waits between requests, and whether part of one is here, which has until `_limit` to be whole.
         self.idle = self.begun = False
+        self._limit = NEVER
         self.shown = gate.Shown()
+        self._peer = Peer("kmip", address)
+        #: What takes the bytes that come, and what answers the requests in them: chosen when the first ones are here.
+        self._reader: Reader | http1.Requests | None = None
+        self._answer: Callable[[], int | None] = self._close
+        #: What the client has yet to take of an answer.
+        self._unsent: memoryview | None = None
 
     def cut(self, how: int) -> None:
         """End the connection from outside its thread, which then reads an end of file or fails to write."""
         with contextlib.suppress(OSError):
             socket.socket.shutdown(self.stream, how)  # SSLSocket's own would drop the TLS state under the thread.
 
-    def run(self) -> None:
-        """Serve the client until it or the server has had enough."""
+    def apart(self, work: Callable[[], int | None]) -> None:
+        """Do something that waits for the client, in a thread of its own; then, if it says what to wait for, the crew
+        goes on. Raises `RuntimeError` where there can be no more threads."""
+        threading.Thread(target=self._apart, args=(work,), name=f"kmip {self.address}", daemon=True).start()
+
+    def _apart(self, work: Callable[[], int | None]) -> None:
+        wanted = self._guarded(work)
+        if wanted is not None:
+            self.server.crew.add(self.stream.fileno(), self, wanted)
+
+    def go_on(self) -> int | None:
+        """Serve the client now that it has sent something, or takes more of an answer: what to wait for next, `READING`
+        or `WRITING`; None where that is the crew's business no more."""
+        return self._guarded(self._go_on)
+
+    def _guarded(self, work: Callable[[], int | None]) -> int | None:
         try:
-            self.stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self.stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            door = self.server.gate
-            hello = handshakes.read_hello(gate.peek(self.stream))
-            self.stream = connection = door.wrap(self.stream, self.address)
-            self.shown = shown = door.shake(connection, self.address, hello)
-            peer = Peer("kmip", self.address, shown.certificate, chain=shown.chain)
-            if door.database:
-                self._introduce(peer, hello)
-            data = self._more(connection, part=False)
-            speak = self._speak_http if http1.begins(data) else self._speak_kmip
-            speak(connection, peer, data)
-            self._close(connection)
+            return work()
         except tls.HandshakeFailed as exc:
             level = logging.DEBUG if exc.probe else logging.WARNING
             log.log(level, "handshake with %s failed: %s", self.address, exc.reason)
         except OSError as exc:
             log.debug("connection with %s lost: %s", self.address, exc)
-        finally:
-            self.stream.close()
-            self.server.left(self)
+        except Exception:
+            log.exception("connection with %s ended by a defect", self.address)
+        self._end()
+        return None
+
+    def _end(self) -> None:
+        self.server.crew.remove(self.stream.fileno())
+        self.stream.close()
+        self.server.left(self)
+
+    def _close(self) -> None:
+        """Say goodbye in TLS without waiting for the client to do so, and end the connection."""
+        self._say_goodbye()
+        self._end()
+
+    def _leave_crew(self, work: Callable[[], int | None]) -> None:
+        """Go on in a thread of its own, with something that waits for the client."""
+        self.server.crew.remove(self.stream.fileno())
+        self.stream.setblocking(True)
+        try:
+            self.apart(work)
+        except RuntimeError as exc:
+            log.error("connection with %s ended: %s", self.address, exc)
+            self._end()
+
+    def begin(self) -> int | None:
+        """Shake hands."""
+        self.stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        door = self.server.gate
+        hello = handshakes.read_hello(gate.peek(self.stream))
+        self.stream = connection = door.wrap(self.stream, self.address)
+        self.shown = shown = door.shake(connection, self.address, hello)
+        self._peer = peer = Peer("kmip", self.address, shown.certificate, chain=shown.chain)
+        if door.database:
+            self._introduce(peer, hello)
+        connection.setblocking(False)
+        return self._wait(part=False)
 
     def _introduce(self, peer: Peer, hello: handshakes.Hello) -> None:
         """Let the gate find out who the client is, on a database connection of the pool."""
@@ -311,78 +381,120 @@ class Connection:
         finally:
             self.server.pool.take_back(database)
 
-    def _more(self, connection: ssl.SSLSocket, *, part: bool) -> bytes:
-        """More bytes, with `part` of a message here already; none at the end. A message has its time from its first
-        bytes on, however many pieces it comes in."""
-        settings = self.server.settings
+    def _wait(self, *, part: bool) -> int | None:
+        """Wait for more bytes, with `part` of a message here already; not for another message while draining. A message
+        has its time from its first bytes on, however many pieces it comes in."""
+        settings, now = self.server.settings, time.monotonic()
         if not part:
-            self.begun, self.deadline, self.idle = False, time.monotonic() + settings.idle_timeout, True
+            self.begun, self.deadline, self.idle = False, now + settings.idle_timeout, True
             if self.server.draining:
-                return b""
-        elif not self.begun:
-            self.begun, self.deadline = True, time.monotonic() + settings.message_timeout
-        data = connection.recv(READ_SIZE)
-        self.idle = False
-        return data
+                return self._close()
+        else:
+            if not self.begun:
+                self.begun, self._limit = True, now + settings.message_timeout
+            self.deadline = self._limit
+        return READING
 
-    def _speak_kmip(self, connection: ssl.SSLSocket, peer: Peer, data: bytes) -> None:
+    def _go_on(self) -> int | None:
+        deadline, self.deadline, self.idle = self.deadline, NEVER, False
+        if self._unsent is not None:
+            if not self._send(self._unsent):
+                self.deadline = deadline
+                return WRITING
+            self._unsent = None
+            return self._answer()
+        try:
+            # More than a TLS record holds: nothing stays behind where the poller does not see it.
+            data = self.stream.recv(READ_SIZE)
+        except ssl.SSLWantReadError:  # Part of a record.
+            self.deadline, self.idle = deadline, not self.begun
+            return READING
+        if not data:
+            return self._close()
+        if self._reader is None:
+            self._choose(data)
+        self._reader.feed(data)  # type: ignore[union-attr] # chosen
+        return self._answer()
+
+    def _choose(self, data: bytes) -> None:
+        """Speak what the client's first bytes are of."""
+        if http1.begins(data):
+            self._reader, self._answer = http1.Requests(self.server.config.http.max_body_size), self._answer_http
+        else:
+            self._reader, self._answer = Reader(self.server.settings.max_message_size), self._answer_kmip
+
+    def _give(self, data: bytes) -> bool:
+        """Send an answer; False where the client has not taken all of it yet."""
+        if self._send(data):
+            return True
+        self.deadline = time.monotonic() + self.server.settings.send_timeout
+        return False
+
+    def _send(self, data: bytes | memoryview) -> bool:
+        """Send what the client takes now, and keep the rest; whether nothing is left."""
+        try:
+            sent = self.stream.send(data)
+        except (ssl.SSLWantWriteError, ssl.SSLWantReadError):
+            sent = 0
+        if sent == len(data):
+            return True
+        self._unsent = memoryview(data)[sent:]
+        return False
+
+    def _answer_kmip(self) -> int | None:
         """Answer messages in the order in which they come."""
-        server, settings, clock = self.server, self.server.settings, time.monotonic
-        handle, lend, take_back = server.engine.handle, server.pool.lend, server.pool.take_back
-        reader = Reader(settings.max_message_size)
-        while data:
-            reader.feed(data)
+        server, reader, peer = self.server, self._reader, self._peer
+        assert isinstance(reader, Reader)
+        while True:
+            if peer.serves is not None:
+                return self._leave_crew(self._serve)
             try:
                 message = reader.next()
-                while message is not None:
-                    if server.gate.is_out(self.shown):
-                        return
-                    self.deadline = NEVER
-                    database = lend()
-                    try:
-                        answer = handle(message, peer)
-                    finally:
-                        take_back(database)
-                    self.deadline = clock() + settings.send_timeout
-                    connection.sendall(answer)
-                    self.begun = False
-                    if peer.serves is not None and not self._exchange(connection, peer, reader):
-                        return
-                    message = reader.next()
             except KMIPError as error:
                 log.info("%s sent no request: %s", self.address, error)
-                self._refuse(connection, server.engine.refusal(error))
-                return
-            data = self._more(connection, part=bool(reader))
+                return self._refuse(server.engine.refusal(error))
+            if message is None:
+                return self._wait(part=bool(reader))
+            if server.gate.is_out(self.shown):
+                return self._close()
+            if len(message) > LARGE:
+                turns.leave()
+            database = server.pool.lend()
+            try:
+                answer = server.engine.handle(message, peer)
+            finally:
+                server.pool.take_back(database)
+            self.begun = False
+            if not self._give(answer):
+                return WRITING
 
-    def _speak_http(self, connection: ssl.SSLSocket, peer: Peer, data: bytes) -> None:
+    def _answer_http(self) -> int | None:
         """Answer HTTP requests in the order in which they come."""
-        server, settings = self.server, self.server.settings
-        requests = http1.Requests(server.config.http.max_body_size)
-        while data:
-            requests.feed(data)
-            while (request := requests.next()) is not None:
-                if server.gate.is_out(self.shown):
-                    return
-                self.deadline = NEVER
-                peer = self._peer_of(request, peer)
-                database = server.pool.lend()
-                try:
-                    reply = self._reply(request, peer)
-                finally:
-                    server.pool.take_back(database)
-                self.deadline = time.monotonic() + settings.send_timeout
-                connection.sendall(http1.encode(reply, keep_alive=request.keep_alive))
-                self.begun = False
-                if not request.keep_alive:
-                    return
-            if requests.refusal is not None:
-                log.info("%s sent no request: %s", self.address, requests.refusal.body.decode())
-                self._refuse(connection, http1.encode(requests.refusal, keep_alive=False))
-                return
-            if invitation := requests.invitation():
-                connection.sendall(invitation)
-            data = self._more(connection, part=requests.begun)
+        server, requests = self.server, self._reader
+        assert isinstance(requests, http1.Requests)
+        while (request := requests.next()) is not None:
+            if server.gate.is_out(self.shown):
+                return self._close()
+            self._peer = peer = self._peer_of(request, self._peer)
+            if len(request.body) > LARGE:
+                turns.leave()
+            database = server.pool.lend()
+            try:
+                reply = self._reply(request, peer)
+            finally:
+                server.pool.take_back(database)
+            self.begun = False
+            answer = http1.encode(reply, keep_alive=request.keep_alive)
+            if not request.keep_alive:
+                return self._leave_crew(partial(self._say_last, answer))
+            if not self._give(answer):
+                return WRITING
+        if requests.refusal is not None:
+            log.info("%s sent no request: %s", self.address, requests.refusal.body.decode())
+            return self._refuse(http1.encode(requests.refusal, keep_alive=False))
+        if (invitation := requests.invitation()) and not self._give(invitation):
+            return WRITING
+        return self._wait(part=requests.begun)
 
     def _reply(self, request: http1.Request, peer: Peer) -> web.Reply:
         answer = web.PATHS.get(request.path)
@@ -398,10 +510,20 @@ class Connection:
         peer.headers = request.headers
         return peer
 
-    def _exchange(self, connection: ssl.SSLSocket, peer: Peer, reader: Reader) -> bool:
+    # What waits for the client, in a thread of its own.
+
+    def _serve(self) -> int | None:
+        """Be told by the server what there is to tell, until the client takes the server role no more."""
+        if not self._exchange():
+            return self._close()
+        self.stream.setblocking(False)
+        return self._answer()
+
+    def _exchange(self) -> bool:
         """Send the server's own requests to a client that took the server role, and answer the client's, until it gives
         the role back; False where the connection is to end."""
-        server = self.server
+        server, connection, peer, reader = self.server, self.stream, self._peer, self._reader
+        assert isinstance(reader, Reader)
         courier = server.engine.courier(peer)
         reader.accept(Tag.RESPONSE_MESSAGE)
         ready = select.poll()
@@ -414,10 +536,10 @@ class Connection:
                     return False
                 if message is not None:
                     begun = False
-                    self._send(connection, self._lent(lambda data=message: server.engine.exchange(data, peer, courier)))
+                    self._tell(self._lent(lambda data=message: server.engine.exchange(data, peer, courier)))
                     continue
                 if courier.waiting is None and not reader:
-                    if self._send(connection, self._lent(courier.next)):
+                    if self._tell(self._lent(courier.next)):
                         continue
                     begun, self.deadline, self.idle = False, NEVER, True
                     if server.draining:
@@ -450,32 +572,40 @@ class Connection:
         finally:
             self.server.pool.take_back(database)
 
-    def _send(self, connection: ssl.SSLSocket, data: bytes | None) -> bool:
+    def _tell(self, data: bytes | None) -> bool:
         """Send a message, if there is one; whether there was."""
         if data is None:
             return False
         self.idle, self.deadline = False, time.monotonic() + self.server.settings.send_timeout
-        connection.sendall(data)
+        self.stream.sendall(data)
         return True
 
-    def _refuse(self, connection: ssl.SSLSocket, answer: bytes) -> None:
+    def _say_last(self, answer: bytes) -> None:
+        """Send an answer after which nothing more is wanted."""
+        self._tell(answer)
+        self._close()
+
+    def _refuse(self, answer: bytes) -> None:
         """Send a last answer to a client that may still be sending."""
+        self._leave_crew(partial(self._linger, answer))
+
+    def _linger(self, answer: bytes) -> None:
         self.deadline = time.monotonic() + LINGER
-        connection.sendall(answer)
-        self._close(connection)
+        self.stream.sendall(answer)
+        self._say_goodbye()
         # Closing with unread data would reset the connection, and the client might lose the answer.
-        raw = socket.socket(fileno=os.dup(connection.fileno()))
+        raw = socket.socket(fileno=os.dup(self.stream.fileno()))
         with raw:
             raw.setblocking(True)
             raw.shutdown(socket.SHUT_WR)
             while raw.recv(READ_SIZE):
                 pass
+        self._end()
 
-    def _close(self, connection: ssl.SSLSocket) -> None:
-        """Say goodbye in TLS without waiting for the client to do so."""
+    def _say_goodbye(self) -> None:
         with contextlib.suppress(OSError, ValueError):
-            connection.setblocking(False)
-            connection.unwrap()
+            self.stream.setblocking(False)
+            self.stream.unwrap()
 
 
 def run(server: Server) -> None:

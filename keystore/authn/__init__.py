@@ -12,6 +12,7 @@ from functools import cache
 from django.conf import settings
 from django.utils.module_loading import import_string
 
+from keystore import turns
 from keystore.authn.identities import (
     BELIEVED,
     Approval,
@@ -39,6 +40,8 @@ def identify(peer: Peer, authentication: Authentication | None = None) -> Identi
         if known is not None and known.is_believed(latest_generation()):
             return known
         peer.identity = None
+    # Passwords take long on purpose, and another connection may be looking the same client up.
+    turns.leave()
     for authenticator in authenticators():
         identity = authenticator(peer, authentication)
         if identity is not None:

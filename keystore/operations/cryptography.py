@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
 
-from keystore import addressing, bulk, opened, streams, uses, wrapped
+from keystore import addressing, bulk, opened, streams, turns, uses, wrapped
 from keystore.call import Call, operation
 from keystore.crypto import ciphers, signing
 from keystore.crypto.algorithms import ALGORITHMS, A, Asymmetric, bad
@@ -64,6 +64,9 @@ _TYPES: Final = {
     Mask.MAC_GENERATE: frozenset({O.SYMMETRIC_KEY, O.SECRET_DATA}),
     Mask.MAC_VERIFY: frozenset({O.SYMMETRIC_KEY, O.SECRET_DATA}),
 }
+#: Private keys that are quick at their work: others may take a second.
+_QUICK_ALGORITHMS: Final = frozenset({A.RSA, A.EC, A.ECDSA, A.ECDH, A.ED25519})
+_QUICK_BITS: Final = 2048
 #: Keys of one kind under two names.
 _SAME_KEYS: Final = frozenset({A.CHACHA20, A.CHACHA20POLY1305})
 
@@ -151,7 +154,15 @@ def _using(call: Call, managed: Managed, request: Named, use: Mask) -> Using:
         key = opened.key_of(managed)
     except opened.WrappedError:
         key = opened.unwrapped(managed, lambda block: wrapped.unwrap(call, block))
+    if managed.object_type == O.PRIVATE_KEY and not _is_quick(managed):
+        turns.leave()
     return Using(managed, key, request.cryptographic_parameters or key.parameters)
+
+
+def _is_quick(managed: Managed) -> bool:
+    """Whether a private key does its work in well under a millisecond."""
+    bits = managed.columns["cryptographic_length"]
+    return managed.columns["cryptographic_algorithm"] in _QUICK_ALGORITHMS and bits is not None and bits <= _QUICK_BITS
 
 
 def _is_part(request: Any) -> bool:
@@ -219,7 +230,7 @@ def _needed(value: bytes | None, name: str) -> bytes:
     return value
 
 
-@operation(Operation.ENCRYPT, changes=False)
+@operation(Operation.ENCRYPT, changes=False, brief=True)
 def encrypt(call: Call, request: EncryptRequest) -> EncryptResponse:
     """Encrypt data; an IV that the server drew is returned (KMIP 2.1, 6.1.17)."""
     if _is_part(request):
@@ -289,7 +300,7 @@ def _encapsulates(algorithm: CryptographicAlgorithm) -> bool:
     return isinstance(row, Asymmetric) and row.encapsulates
 
 
-@operation(Operation.DECRYPT, changes=False)
+@operation(Operation.DECRYPT, changes=False, brief=True)
 def decrypt(call: Call, request: DecryptRequest) -> DecryptResponse:
     """Decrypt data; a tag that is not given apart is the end of the data (KMIP 2.1, 6.1.11)."""
     if _is_part(request):
@@ -350,7 +361,7 @@ def _no_digest(request: SignRequest | SignatureVerifyRequest) -> None:
         raise KMIPError(ResultReason.INVALID_FIELD, "Digested Data comes in one part")
 
 
-@operation(Operation.SIGN, changes=False)
+@operation(Operation.SIGN, changes=False, brief=True)
 def sign(call: Call, request: SignRequest) -> SignResponse:
     """Sign data, or data of which the digest is given (KMIP 2.1, 6.1.55)."""
     if _is_part(request):
@@ -365,7 +376,7 @@ def sign(call: Call, request: SignRequest) -> SignResponse:
     return SignResponse(unique_identifier=use.managed.uid, signature_data=signature)
 
 
-@operation(Operation.SIGNATURE_VERIFY, changes=False)
+@operation(Operation.SIGNATURE_VERIFY, changes=False, brief=True)
 def signature_verify(call: Call, request: SignatureVerifyRequest) -> SignatureVerifyResponse:
     """Say whether a signature is valid; that it is not is an answer, no failure (KMIP 2.1, 6.1.56)."""
     if _is_part(request):
@@ -394,7 +405,7 @@ def _validity(keys: list[Using], check: Callable[[Using], ValidityIndicator]) ->
     return keys[0].managed.uid, ValidityIndicator.INVALID
 
 
-@operation(Operation.MAC, changes=False)
+@operation(Operation.MAC, changes=False, brief=True)
 def mac(call: Call, request: MACRequest) -> MACResponse:
     """Make a message authentication code (KMIP 2.1, 6.1.32)."""
     if _is_part(request):
@@ -408,7 +419,7 @@ def mac(call: Call, request: MACRequest) -> MACResponse:
     return MACResponse(unique_identifier=use.managed.uid, mac_data=code)
 
 
-@operation(Operation.MAC_VERIFY, changes=False)
+@operation(Operation.MAC_VERIFY, changes=False, brief=True)
 def mac_verify(call: Call, request: MACVerifyRequest) -> MACVerifyResponse:
     """Say whether a message authentication code is that of some data (KMIP 2.1, 6.1.33)."""
     if _is_part(request):
@@ -426,7 +437,7 @@ def mac_verify(call: Call, request: MACVerifyRequest) -> MACVerifyResponse:
     return MACVerifyResponse(unique_identifier=uid, validity_indicator=validity)
 
 
-@operation(Operation.HASH, changes=False)
+@operation(Operation.HASH, changes=False, brief=True)
 def hash_(call: Call, request: HashRequest) -> HashResponse:
     """Hash data (KMIP 2.1, 6.1.24)."""
     if _is_part(request):
@@ -438,7 +449,7 @@ def hash_(call: Call, request: HashRequest) -> HashResponse:
     return HashResponse(data=digest)
 
 
-@operation(Operation.RNG_RETRIEVE, changes=False)
+@operation(Operation.RNG_RETRIEVE, changes=False, brief=True)
 def rng_retrieve(call: Call, request: RNGRetrieveRequest) -> RNGRetrieveResponse:
     """Give random bytes of the operating system (KMIP 2.1, 6.1.49)."""
     if not 0 < request.data_length <= MOST_RANDOM:
@@ -448,7 +459,7 @@ def rng_retrieve(call: Call, request: RNGRetrieveRequest) -> RNGRetrieveResponse
     return RNGRetrieveResponse(data=data)
 
 
-@operation(Operation.RNG_SEED, changes=False)
+@operation(Operation.RNG_SEED, changes=False, brief=True)
 def rng_seed(call: Call, request: RNGSeedRequest) -> RNGSeedResponse:
     """Take no seed: the operating system's generator has better ones (KMIP 2.1, 6.1.50)."""
     call.data(request.data)

@@ -78,7 +78,7 @@ def locate(call: Call, request: LocateRequest) -> LocateResponse:
     return LocateResponse(located_items=total, unique_identifier=list(uids))
 
 
-@operation(Operation.CHECK, changes=False)
+@operation(Operation.CHECK, changes=False, brief=True)
 def check(call: Call, request: CheckRequest) -> CheckResponse:
     """Ask whether an object could be used so; what is not allowed comes back (KMIP 2.1, 6.1.7)."""
     managed = call.live(request.unique_identifier)
@@ -103,7 +103,7 @@ def check(call: Call, request: CheckRequest) -> CheckResponse:
     return CheckResponse(unique_identifier=managed.uid)
 
 
-@operation(Operation.GET, changes=False)
+@operation(Operation.GET, changes=False, brief=True)
 def get(call: Call, request: GetRequest) -> GetResponse:
     """Give an object out (KMIP 2.1, 6.1.19)."""
     managed = call.live(request.unique_identifier)
@@ -229,7 +229,7 @@ def shown(managed: Managed) -> Attributes:
     return attributes
 
 
-@operation(Operation.GET_ATTRIBUTES, changes=False)
+@operation(Operation.GET_ATTRIBUTES, changes=False, brief=True)
 def get_attributes(call: Call, request: GetAttributesRequest) -> GetAttributesResponse:
     """Give the attributes that were named and exist, or all (KMIP 2.1, 6.1.20)."""
     managed = call.object(request.unique_identifier)
@@ -243,7 +243,7 @@ def get_attributes(call: Call, request: GetAttributesRequest) -> GetAttributesRe
     return GetAttributesResponse(unique_identifier=managed.uid, attributes=attributes)
 
 
-@operation(Operation.GET_ATTRIBUTE_LIST, changes=False)
+@operation(Operation.GET_ATTRIBUTE_LIST, changes=False, brief=True)
 def get_attribute_list(call: Call, request: GetAttributeListRequest) -> GetAttributeListResponse:
     """Name the attributes that an object has (KMIP 2.1, 6.1.21)."""
     managed = call.object(request.unique_identifier)

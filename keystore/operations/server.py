@@ -137,7 +137,7 @@ PROFILES: Final[dict[str, frozenset[Operation]]] = {
 }
 
 
-@operation(Operation.QUERY, changes=False)
+@operation(Operation.QUERY, changes=False, brief=True)
 def query(call: Call, request: QueryRequest) -> Struct:
     """Say what the server can do (KMIP 2.1, 6.1.40); functions that nobody knows are passed over.
 
@@ -328,7 +328,7 @@ _ANSWERS: Final = {
 }
 
 
-@operation(Operation.DISCOVER_VERSIONS, changes=False)
+@operation(Operation.DISCOVER_VERSIONS, changes=False, brief=True)
 def discover_versions(call: Call, request: DiscoverVersionsRequest) -> DiscoverVersionsResponse:
     """Say which of the client's versions the server speaks, newest first; all where it names none (2.1, 6.1.16)."""
     asked = {(one.protocol_version_major, one.protocol_version_minor) for one in request.protocol_version}
@@ -350,7 +350,7 @@ def log(call: Call, request: LogRequest) -> LogResponse:
     return LogResponse()
 
 
-@operation(Operation.PING, changes=False)
+@operation(Operation.PING, changes=False, brief=True)
 def ping(call: Call, request: PingRequest) -> PingResponse:
     """Answer (KMIP 2.1, 6.1.36)."""
     return PingResponse()

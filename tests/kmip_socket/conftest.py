@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from django.db import connections as databases
 
-from keystore import conf
+from keystore import conf, turns
 from keystore.authn import Peer
 from kmip.errors import KMIPError
 from kmip_socket.server import Server
@@ -33,6 +33,10 @@ class Echo:
     def handle(self, data: bytes, peer: Peer, encoding: str = "ttlv", *, answer: str | None = None) -> bytes:
         self.peers.append(peer)
         if data[8:] == b"hold....":
+            self.held.set()
+            turns.leave()
+            self.hold.wait(20)
+        if data[8:] == b"stuck...":
             self.held.set()
             self.hold.wait(20)
         if data[8:] == b"fail....":

@@ -15,10 +15,10 @@ from tests.processes import until
 
 
 def receive(connection: socket.socket, length: int) -> bytes:
-    data = b""
+    data = bytearray()
     while len(data) < length and (chunk := connection.recv(length - len(data))):
         data += chunk
-    return data
+    return bytes(data)
 
 
 def rest(connection: socket.socket) -> bytes:
@@ -94,15 +94,13 @@ def test_a_good_message_before_a_bad_one_is_answered(start):
     assert rest(client).startswith(message() + REFUSAL)
 
 
-def test_a_defect_ends_one_connection_only(start, monkeypatch):
+def test_a_defect_ends_one_connection_only(start, caplog):
     """Others are served, and the database connection is not lost."""
-    failures: list[object] = []
-    monkeypatch.setattr(threading, "excepthook", failures.append)
     started = start(pool_size=1)
     other, client = started.client(), started.client()
     client.sendall(message(b"fail...."))
     assert rest(client) == b""
-    until(lambda: failures, "a report")
+    until(lambda: "a defect" in caplog.text, "a report")
     assert exchange(other, message()) == message()
     until(lambda: started.count() == 1, "the end of the connection")
 
@@ -117,7 +115,7 @@ TIMEOUTS = {
 
 @pytest.mark.parametrize("settings, tls, sent", TIMEOUTS.values(), ids=TIMEOUTS)
 def test_slow_clients_are_cut_off(start, settings, tls, sent):
-    """Each phase has its limit, and no thread stays behind."""
+    """Each phase has its limit, and nothing stays behind."""
     started = start(**settings)
     client = started.client() if tls else started.raw()
     if sent:
@@ -142,7 +140,7 @@ def test_trickling_does_not_extend_the_time_for_a_message(start):
 
 
 def test_a_client_that_takes_no_answer_is_cut_off(start):
-    """Its thread does not wait for ever."""
+    """Nothing of it stays behind."""
     started = start(socket_server_send_timeout=0.5)
     client = started.client()
     client.sendall(message(b"much...."))
@@ -206,6 +204,80 @@ def test_silent_connections_do_not_keep_others_waiting(start):
     assert time.monotonic() - begun < 3
 
 
+@pytest.mark.parametrize("body", [b"hold....", b"stuck..."], ids=["says so", "does not say so"])
+def test_what_takes_long_keeps_nobody_waiting(start, body):
+    """Whoever leaves its turn lets others be served at once, and whoever does not loses it soon."""
+    started = start(socket_server_handshake_timeout=2)  # It is looked after more often then.
+    busy, other = started.client(), started.client()
+    busy.sendall(message(body) + message(b"next...."))
+    assert started.engine.held.wait(10)
+    for _ in range(3):
+        assert exchange(other, message()) == message()
+    started.engine.hold.set()
+    assert receive(busy, 32) == message(body) + message(b"next....")
+    assert exchange(busy, message()) == message()
+
+
+def test_as_much_at_once_as_there_are_database_connections(start):
+    """What is over that waits, and is answered in its turn."""
+    started = start(pool_size=3)
+    clients = [started.client() for _ in range(5)]
+    for client in clients:
+        client.sendall(message(b"hold...."))
+    until(lambda: len(started.engine.peers) == 3, "as many requests as there are database connections")
+    started.engine.hold.set()
+    for client in clients:
+        assert receive(client, 16) == message(b"hold....")
+    assert len(started.engine.peers) == 5
+
+
+def test_a_slow_reader_keeps_nobody_waiting_and_gets_all(start):
+    """A long answer goes out as the client takes it."""
+    started = start()
+    slow, other = started.client(), started.client()
+    slow.sendall(message(b"much....") + message())
+    until(lambda: started.engine.peers, "the request")
+    assert exchange(other, message()) == message()
+    assert receive(slow, 64 << 20) == bytes(64 << 20)
+    assert receive(slow, 16) == message()
+
+
+def test_part_of_a_tls_record_keeps_nobody_waiting(start, pki):
+    """Not even the smallest piece of one."""
+    started = start()
+    other, raw = started.client(), started.raw()
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = pki.client_context().wrap_bio(incoming, outgoing, server_hostname="localhost")
+    while True:
+        with contextlib.suppress(ssl.SSLWantReadError):
+            client.do_handshake()
+            break
+        raw.sendall(outgoing.read())
+        incoming.write(raw.recv(65536))
+    client.write(message())
+    for byte in outgoing.read():
+        raw.sendall(bytes([byte]))
+        assert exchange(other, message()) == message()
+    answer = b""
+    while not answer:
+        incoming.write(raw.recv(65536))
+        with contextlib.suppress(ssl.SSLWantReadError):
+            answer = client.read(16)
+    assert answer == message()
+
+
+def test_idle_connections_have_no_threads(start):
+    """However many there are."""
+    started = start()
+    before = threading.active_count()
+    clients = [started.client() for _ in range(30)]
+    for client in clients:
+        assert exchange(client, message()) == message()
+    until(lambda: threading.active_count() <= before, "the end of the handshakes' threads")
+    for client in clients:
+        assert exchange(client, message()) == message()
+
+
 def test_draining_answers_what_is_in_hand(start):
     """A request that has come is answered, an idle connection gets close_notify, a new one is refused."""
     started = start()
@@ -262,7 +334,7 @@ def test_the_ledger_counts_over_processes():
     assert ledger.change(0, "10.0.0.1", -1) == (1, 1)
 
 
-def test_the_thread_of_a_connection_has_no_database_of_its_own(start, django_db_blocker):
+def test_a_connection_has_no_database_of_its_own(start, django_db_blocker):
     """Connections to the database are lent for one request, so that idle clients hold none."""
     started = start(pool_size=2)
     clients = [started.client() for _ in range(20)]
