@@ -125,3 +125,13 @@ def update(model: type[models.Model], fields: Sequence[str], where: Sequence[str
         return f"UPDATE {_quoted(model._meta.db_table)[0]} SET {changes} WHERE {conditions}"  # noqa: S608 - names only
 
     return Statement(compile_)
+
+
+def delete(model: type[models.Model], where: Sequence[str]) -> Statement:
+    """DELETE of the rows where fields have given values; nothing that refers to them goes along."""
+
+    def compile_() -> str:
+        conditions = " AND ".join(f"{_column(model, name)} = %s" for name in where)
+        return f"DELETE FROM {_quoted(model._meta.db_table)[0]} WHERE {conditions}"  # noqa: S608 - names only
+
+    return Statement(compile_)

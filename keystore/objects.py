@@ -10,7 +10,7 @@ from typing import Any, Final
 from keystore import creation, states, tokenkeys
 from keystore.crypto import certificates, keys
 from keystore.store import Managed
-from kmip import ttlv
+from kmip import schema, ttlv
 from kmip.attributes import CERTIFICATES_AND_PGP_KEYS, ROWS, Attributes, By
 from kmip.enums import (
     CertificateType,
@@ -34,7 +34,7 @@ from kmip.objects import (
     Template,
     same_in_every_version,
 )
-from kmip.schema import Encoded, Struct, dump
+from kmip.schema import Encoded, Struct
 from kmip.structures import Digest, RNGParameters
 from kmip.tags import Tag
 from kmip.ttlv import Item
@@ -78,7 +78,7 @@ def material_of(managed_object: Struct) -> tuple[bytes | None, KeyFormatType | N
 
 def encode(object_type: ObjectType, managed_object: Struct) -> bytes:
     """The bytes that the store seals: in the newest version that has the type of object."""
-    return ttlv.encode(dump(managed_object, TAGS[object_type], object_type.until))
+    return schema.encode(managed_object, TAGS[object_type], object_type.until)
 
 
 def decode(managed: Managed) -> Any:
@@ -249,7 +249,7 @@ def _digest(material: bytes, format_: KeyFormatType | None) -> Digest:
 
 def _encoded(material: bytes | Struct) -> bytes:
     """The bytes of Key Material: a structure's are its encoding."""
-    return material if isinstance(material, bytes) else ttlv.encode(dump(material, Tag.KEY_MATERIAL, V2_1))
+    return material if isinstance(material, bytes) else schema.encode(material, Tag.KEY_MATERIAL, V2_1)
 
 
 def keyed(

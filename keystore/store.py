@@ -9,7 +9,7 @@ import hashlib
 import os
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -22,7 +22,7 @@ from keystore import clock, compiled, sealing, states
 from keystore.grouping import groups
 from keystore.kept import Kept
 from keystore.models import Grant, ManagedObject, ObjectIndex, RootKey, SealingKey
-from kmip.attributes import BY_TAG, Attributes, Key, Row
+from kmip.attributes import BY_TAG, Attributes, Key, Row, pack_item
 from kmip.enums import (
     CryptographicAlgorithm,
     Enumeration,
@@ -145,8 +145,7 @@ class Managed:
         return self._attributes
 
     def _stored_attributes(self) -> Attributes:
-        packed = self.packed
-        attributes = Attributes.unpack(orjson.loads(packed) if isinstance(packed, str | bytes) else packed)
+        attributes = Attributes.unpack(self.unpacked())
         for tag, column in COLUMNS.items():
             value = self.columns[column]
             if value is not None:
@@ -157,9 +156,10 @@ class Managed:
             attributes.usage_limits.usage_limits_count = self.usage_remaining
         return attributes
 
-    def stored_index(self) -> "set[IndexRow]":
-        """The index rows that the database holds for the object."""
-        return set(index_rows(self.namespace, self._stored_attributes()))
+    def unpacked(self) -> dict[str, Any]:
+        """What the attributes column holds."""
+        packed = self.packed
+        return orjson.loads(packed) if isinstance(packed, str | bytes) else packed  # type: ignore[no-any-return]
 
     @property
     def state(self) -> State:
@@ -421,14 +421,14 @@ def save(managed: Managed) -> None:
     attributes, stored = managed.attributes, None if managed.new else managed._stored_attributes
     columns = _columns(attributes)
     limits = attributes.usage_limits
-    index = set(index_rows(managed.namespace, attributes))
     if managed.new:
         managed.serial = _new_serial()
         managed.usage_remaining = None if limits is None else limits.usage_limits_count
+        index = _index_of(managed.namespace, columns)
         try:
             with _guarded():
                 _INSERT.run(_values(managed, columns, managed.version))
-                _add_index(managed, index)
+                _INSERT_INDEX.run_many(_index_values(managed, index))
         except IntegrityError as exc:
             raise _taken(managed, index, exc) from exc
         managed.new = False
@@ -444,24 +444,28 @@ def save(managed: Managed) -> None:
         if not _UPDATE.run((*_values(managed, columns, old + 1), managed.key, old)):
             raise Conflict(managed.uid)
         managed.version = old + 1
-        before = managed.stored_index()
-        gone, come = before - index, index - before
-        if gone:
-            for attribute, value, detail, _ in gone:
-                ObjectIndex.objects.filter(
-                    object_id=managed.key, attribute=attribute, value=value, detail=detail
-                ).delete()
-        if come:
-            try:
-                with _guarded():
-                    _add_index(managed, come)
-            except IntegrityError as exc:
-                raise _taken(managed, come, exc) from exc
+        _save_index(managed, columns)
     opened_keys.drop(managed.key)
     for watcher in WATCHERS:
         watcher(managed, stored)
-    managed.columns = {column: columns[column] for column in COLUMNS.values()}
-    managed.packed = columns["attributes"]
+    managed.packed = columns.pop("attributes")
+    managed.columns = columns
+
+
+def _save_index(managed: Managed, columns: dict[str, Any]) -> None:
+    """Bring the index rows of an object from what its row held to what it holds now."""
+    held = {**managed.columns, "attributes": managed.unpacked()}
+    if held["attributes"] == columns["attributes"] and _destroyed(held) == _destroyed(columns):
+        return
+    before, after = _index_of(managed.namespace, held), _index_of(managed.namespace, columns)
+    if gone := before - after:
+        _DELETE_INDEX.run_many([(managed.key, attribute, value, detail) for attribute, value, detail, _ in gone])
+    if come := after - before:
+        try:
+            with _guarded():
+                _INSERT_INDEX.run_many(_index_values(managed, come))
+        except IntegrityError as exc:
+            raise _taken(managed, come, exc) from exc
 
 
 def add_all(many: Sequence[Managed]) -> None:
@@ -471,8 +475,9 @@ def add_all(many: Sequence[Managed]) -> None:
         limits = managed.attributes.usage_limits
         managed.serial = _new_serial()
         managed.usage_remaining = None if limits is None else limits.usage_limits_count
-        rows.append(_values(managed, _columns(managed.attributes), managed.version))
-        index += _index_values(managed, index_rows(managed.namespace, managed.attributes))
+        columns = _columns(managed.attributes)
+        rows.append(_values(managed, columns, managed.version))
+        index += _index_values(managed, _index_of(managed.namespace, columns))
         managed.new = False
     _INSERT.run_many(rows)
     _INSERT_INDEX.run_many(index)
@@ -480,11 +485,13 @@ def add_all(many: Sequence[Managed]) -> None:
 
 def _columns(attributes: Attributes) -> dict[str, Any]:
     """What the columns of an object's row hold."""
-    columns = {column: attributes.first(tag) for tag, column in COLUMNS.items()}
+    columns: dict[str, Any] = dict.fromkeys(_COLUMN_NAMES)
+    for key, values in attributes.items():
+        if key in COLUMNS:
+            columns[COLUMNS[key]] = next(iter(values.values()), None)
     columns["next_change"] = states.next_change(attributes)
     columns["next_rotation"] = states.next_rotation(attributes)
-    rest = Attributes({key: values for key, values in attributes.items() if key not in COLUMNS and key not in _DERIVED})
-    columns["attributes"] = rest.pack()
+    columns["attributes"] = attributes.pack(without=_APART)
     return columns
 
 
@@ -494,6 +501,7 @@ _UPDATE = compiled.update(ManagedObject, FIELDS, where=("uid", "version"))
 _INSERT_INDEX = compiled.insert(
     ObjectIndex, ("object", "namespace", "attribute", "value", "detail", "serial", "unique_value")
 )
+_DELETE_INDEX = compiled.delete(ObjectIndex, where=("object", "attribute", "value", "detail"))
 
 
 def _values(managed: Managed, columns: dict[str, Any], version: int) -> list[Any]:
@@ -518,7 +526,7 @@ def _guarded() -> AbstractContextManager[Any]:
     return transaction.atomic() if connection.vendor == "postgresql" else nullcontext()
 
 
-def _taken(managed: Managed, index: Iterable[IndexRow], exc: Exception) -> Exception:
+def _taken(managed: Managed, index: Collection[IndexRow], exc: Exception) -> Exception:
     unique = [row[3] for row in index if row[3] is not None]
     if unique and ObjectIndex.objects.filter(unique_value__in=unique).exclude(object_id=managed.key).exists():
         return KMIPError(ResultReason.NON_UNIQUE_NAME_ATTRIBUTE, "another object has this Name")
@@ -527,11 +535,7 @@ def _taken(managed: Managed, index: Iterable[IndexRow], exc: Exception) -> Excep
     return exc
 
 
-def _add_index(managed: Managed, rows: Iterable[IndexRow]) -> None:
-    _INSERT_INDEX.run_many(_index_values(managed, rows))
-
-
-def _index_values(managed: Managed, rows: Iterable[IndexRow]) -> list[tuple[Any, ...]]:
+def _index_values(managed: Managed, rows: Collection[IndexRow]) -> list[tuple[Any, ...]]:
     return [
         (managed.key, managed.namespace, attribute, value, detail, managed.serial, unique)
         for attribute, value, detail, unique in rows
@@ -568,6 +572,8 @@ def count_down(key: str, amount: int) -> bool:
 
 #: Kept nowhere: they follow from the rest of the row.
 _DERIVED = frozenset({Tag.UNIQUE_IDENTIFIER})
+#: What the attributes column does not hold.
+_APART: Final[frozenset[Key]] = _DERIVED | COLUMNS.keys()
 #: Attributes of one value that hardly anybody searches for, or that nearly every object has the same of: they are
 #: compared in the attributes column.
 _COMPARED = frozenset(
@@ -613,25 +619,32 @@ def index_value(key: Key, value: Any) -> str:
 
 def _indexed(key: Key, value: Any) -> tuple[str, str]:
     """The text by which the index finds a value, and what else a structure says: `|tag=text|tag=text|`."""
-    if not isinstance(key, Tag):
-        return short(_text(value)), ""
-    item = BY_TAG[key].kind.item(key, value, V2_1)
-    if item.type != Type.STRUCTURE:
-        return short(_text(item)), ""
-    identifying = _identifying(key)
+    if isinstance(key, Tag):
+        return _entry(_IDENTIFIED.get(key), *BY_TAG[key].pack(value))
+    return _entry(None, *pack_item(value))
+
+
+def _entry(identifying: int | None, type_: int, value: Any) -> tuple[str, str]:
+    """The same of a packed value; `identifying` is the field of a structure that tells objects apart, if one does."""
+    if identifying is None:
+        return short(_text(type_, value)), ""
     found, rest = "", []
-    for child in item.value:
-        if child.tag == identifying:
-            found = _text(child)
+    for tag, child_type, child in value:
+        if tag == identifying:
+            found = _text(child_type, child)
         else:
-            rest.append(f"{child.tag:06X}={_text(child)}")
+            rest.append(f"{tag:06X}={_text(child_type, child)}")
     return short(found), short(SEPARATOR.join(("", *rest, ""))) if rest else ""
 
 
-def _identifying(key: Tag) -> int:
+def _identifying(key: Tag) -> int | None:
     struct = BY_TAG[key].kind.struct
-    assert struct is not None
-    return int(_IDENTIFYING.get(key) or struct._fields[0].tag)
+    return None if struct is None else int(_IDENTIFYING.get(key) or struct._fields[0].tag)
+
+
+_IDENTIFIED: Final = {tag: _identifying(tag) for tag in _INDEXED}
+#: Indexed attributes by the names under which they are packed.
+_PACKED: Final = {tag.spelling: tag for tag in _INDEXED}
 
 
 def short(text: str) -> str:
@@ -641,16 +654,12 @@ def short(text: str) -> str:
     return text.replace("\x00", "")[: VALUE_LENGTH - 65] + "#" + hashlib.sha256(text.encode()).hexdigest()
 
 
-def _text(item: Item | None) -> str:
-    if item is None:
+def _text(type_: int, value: Any) -> str:
+    if value is None:
         return ""
-    if item.type == Type.STRUCTURE:
-        return SEPARATOR.join(_text(child) for child in item.value)
-    if item.type == Type.BYTE_STRING:
-        return str(item.value.hex())
-    if item.type in _DATES:
-        return _sortable(item.value)
-    return item.value if isinstance(item.value, str) else str(int(item.value))
+    if type_ == Type.STRUCTURE:
+        return SEPARATOR.join(_text(child_type, child) for _, child_type, child in value)
+    return _sortable(value) if type_ in _DATES else str(value)
 
 
 def _sortable(date: int) -> str:
@@ -658,31 +667,41 @@ def _sortable(date: int) -> str:
     return f"{date + 2**63:020d}"
 
 
-def index_rows(namespace: str, attributes: Attributes) -> Iterator[IndexRow]:
-    """Attribute, value, detail and unique value for each index row of an object."""
-    destroyed = attributes.state in states.DESTROYED
-    seen = set()
-    for key, values in attributes.items():
-        if isinstance(key, Tag) and key not in _INDEXED:
+def _index_of(namespace: str, columns: dict[str, Any]) -> set[IndexRow]:
+    """The index rows of an object whose row holds these columns."""
+    found: set[IndexRow] = set()
+    destroyed = _destroyed(columns)
+    for name, instances in columns["attributes"].items():
+        tag = _PACKED.get(name)
+        if tag is None and "/" not in name:
             continue
-        label = attribute_label(key)
-        for value in values.values():
-            for text, detail in _spread(key, value):
-                if (label, text, detail) in seen:
-                    continue
-                seen.add((label, text, detail))
-                unique = None
-                # A destroyed object keeps its Name; another object may take it.
-                if key == Tag.NAME and not destroyed:
-                    unique = hashlib.sha256(f"{namespace}{SEPARATOR}{value.name_value}".encode()).hexdigest()
-                yield label, text, detail, unique
+        label = name[:LABEL_LENGTH]
+        for _, type_, value in instances:
+            if tag is None:
+                found.update((label, text, detail, None) for text, detail in _spread(name, type_, value))
+                continue
+            text, detail = _entry(_IDENTIFIED[tag], type_, value)
+            # A destroyed object keeps its Name; another object may take it.
+            unique = _unique(namespace, value) if tag is Tag.NAME and not destroyed else None
+            found.add((label, text, detail, unique))
+    return found
 
 
-def _spread(key: Key, value: Any) -> list[tuple[str, str]]:
-    """The index entries of a value: one, but one for each tag of a list of tags."""
-    if isinstance(key, tuple) and key.name == TAGS and value is not None and value.type == Type.TEXT_STRING:
-        return [(short(tag), "") for tag in tags_in(value.value)]
-    return [_indexed(key, value)]
+def _destroyed(columns: dict[str, Any]) -> bool:
+    return columns["state"] in states.DESTROYED
+
+
+def _unique(namespace: str, name: Any) -> str:
+    """What no other index row may have than that of a packed Name."""
+    text = next(value for tag, _, value in name if tag == Tag.NAME_VALUE)
+    return hashlib.sha256(f"{namespace}{SEPARATOR}{text}".encode()).hexdigest()
+
+
+def _spread(name: str, type_: int, value: Any) -> list[tuple[str, str]]:
+    """The index entries of a vendor attribute's value: one, but one for each tag of a list of tags."""
+    if type_ == Type.TEXT_STRING and name.partition("/")[2] == TAGS:
+        return [(short(tag), "") for tag in tags_in(value)]
+    return [_entry(None, type_, value)]
 
 
 #: The vendor attribute whose text is a JSON list of tags, by which clients of the JSON dialect find objects.
@@ -721,7 +740,7 @@ def with_attribute(
         settle_due(now)
     if not isinstance(key, Tag):
         for value in values:
-            for text, _ in _spread(key, value):
+            for text, _ in _spread(f"{key.vendor}/{key.name}", *pack_item(value)):
                 objects = _with_index(objects, key, namespace, {"index__value": text})
         return objects
     row = BY_TAG[key]
@@ -770,7 +789,7 @@ def _conditions(key: Tag, value: Any) -> dict[str, Any]:
     if struct is None:
         return {"index__value": text}
     conditions = {}
-    if any(field.tag == _identifying(key) and getattr(value, field.name) is not None for field in struct._fields):
+    if any(field.tag == _IDENTIFIED[key] and getattr(value, field.name) is not None for field in struct._fields):
         conditions["index__value"] = text
     if detail and len(struct._fields) <= 2:
         conditions["index__detail"] = detail

@@ -5,10 +5,10 @@ may set, change and delete the attribute, as its rules table does. 1.x writes an
 and value; 2.x writes the value under the attribute's own tag; `Attributes` is where the two meet.
 """
 
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import KW_ONLY, dataclass, field
 from enum import Enum
-from typing import Any, NamedTuple, Self, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
 
 from kmip.enums import (
     CertificateType,
@@ -158,6 +158,10 @@ class Row:
             return kind.struct.load(item, partial=True)
         return item.value if kind.load is None else kind.load(item)
 
+    def pack(self, value: Any) -> "Packed":
+        """The item type and the value as JSON has them."""
+        return _pack_value(self.kind, value, self.until)
+
     def in_version(self, version: Version) -> bool:
         """Whether a version has the attribute."""
         return self.since <= version <= self.until
@@ -302,29 +306,12 @@ class Attributes(dict[Key, dict[int, Any]]):
     """
 
     #: Names of Templates that a 1.x Template-Attribute refers to.
-    templates: list[Name]
+    templates: Sequence[Name] = ()
 
-    def __getattr__(self, name: str) -> Any:
-        row = BY_NAME.get(name)
-        if row is None:
-            if name == "templates":
-                return []
-            raise AttributeError(name)
-        values = self.get(row.tag, _NONE)
-        if row.multiple:
-            return list(values.values())
-        return next(iter(values.values()), None)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        row = BY_NAME.get(name)
-        if row is None:
-            super().__setattr__(name, value)
-        elif value is None or (value == [] and row.multiple):
-            self.pop(row.tag, None)
-        elif row.multiple:
-            self[row.tag] = dict(enumerate(value))
-        else:
-            self[row.tag] = {0: value}
+    if TYPE_CHECKING:
+        # The rows' names are properties, made below.
+        def __getattr__(self, name: str) -> Any: ...
+        def __setattr__(self, name: str, value: Any) -> None: ...
 
     def first(self, key: Key) -> Any:
         """The value with the lowest index, or None."""
@@ -457,17 +444,17 @@ class Attributes(dict[Key, dict[int, Any]]):
 
     # At rest: JSON values, the attributes by name.
 
-    def pack(self) -> dict[str, list[list[Any]]]:
+    def pack(self, *, without: Set[Key] = frozenset()) -> dict[str, list[list[Any]]]:
         """JSON values that `unpack` reads: for each name a list of index, item type and value."""
         packed: dict[str, list[list[Any]]] = {}
         for key, values in self.items():
+            if key in without:
+                continue
             if isinstance(key, Tag):
-                row = BY_TAG[key]
-                packed[key.spelling] = [
-                    [index, *_pack(row.kind.item(key, value, row.until))] for index, value in values.items()
-                ]
+                pack = BY_TAG[key].pack
+                packed[key.spelling] = [[index, *pack(value)] for index, value in values.items()]
             else:
-                packed[f"{key.vendor}/{key.name}"] = [[index, *_pack(value)] for index, value in values.items()]
+                packed[f"{key.vendor}/{key.name}"] = [[index, *pack_item(value)] for index, value in values.items()]
         return packed
 
     @classmethod
@@ -488,6 +475,41 @@ class Attributes(dict[Key, dict[int, Any]]):
         return attributes
 
 
+def _single(tag: Tag) -> property:
+    """An attribute of one value by name."""
+
+    def get(attributes: Attributes) -> Any:
+        values = attributes.get(tag)
+        return next(iter(values.values()), None) if values else None
+
+    def put(attributes: Attributes, value: Any) -> None:
+        if value is None:
+            attributes.pop(tag, None)
+        else:
+            attributes[tag] = {0: value}
+
+    return property(get, put)
+
+
+def _multiple(tag: Tag) -> property:
+    """An attribute of many values by name."""
+
+    def get(attributes: Attributes) -> list[Any]:
+        values = attributes.get(tag)
+        return list(values.values()) if values else []
+
+    def put(attributes: Attributes, values: Iterable[Any] | None) -> None:
+        if values:
+            attributes[tag] = dict(enumerate(values))
+        else:
+            attributes.pop(tag, None)
+
+    return property(get, put)
+
+
+for _row in ROWS:
+    setattr(Attributes, _row.name, (_multiple if _row.multiple else _single)(_row.tag))
+
 _BY_SPELLING = {row.tag.spelling: row for row in ROWS}
 
 #: Structures of 1.x that may refer to a Template by name.
@@ -501,16 +523,45 @@ TEMPLATES = frozenset(
 )
 
 
-def _pack(item: Item | None) -> tuple[int, Any]:
+#: An item's type, and its value as JSON has it: a structure's is a list of tag, type and value for each of its items.
+Packed = tuple[int, Any]
+
+
+def pack_item(item: Item | None) -> Packed:
+    """An item's type and value; 0 and None without one."""
     if item is None:
         return 0, None
     _, type_, value = item
     if type_ == Type.STRUCTURE:
-        return type_, [[int(child.tag), *_pack(child)] for child in value]
+        return int(type_), [[int(child.tag), *pack_item(child)] for child in value]
+    return int(type_), _pack_plain(type_, value)
+
+
+def _pack_value(kind: Kind, value: Any, version: Version) -> Packed:
+    """What `pack_item` gives for the item of a value, without the item."""
+    if kind.struct is None:
+        assert kind.type is not None
+        return int(kind.type), _pack_plain(kind.type, value)
+    packed: list[list[Any]] = []
+    held = value.__dict__
+    for field_ in value._plans[version]:
+        one = held[field_.name]
+        if one is None:
+            continue
+        if field_.single is not None:
+            packed.append([int(field_.tag), *_pack_value(field_.single, one, version)])
+        else:
+            packed += [[int(item.tag), *pack_item(item)] for item in field_.items(one, version)]
+    return int(Type.STRUCTURE), packed
+
+
+def _pack_plain(type_: int, value: Any) -> str | int:
     if type_ == Type.BYTE_STRING:
-        return type_, value.hex()
+        return str(value.hex())
+    if isinstance(value, str):
+        return value
     # A Big Integer may be larger than the numbers that JSON readers hold.
-    return int(type_), str(value) if type_ == Type.BIG_INTEGER else value if isinstance(value, str) else int(value)
+    return str(value) if type_ == Type.BIG_INTEGER else int(value)
 
 
 def _unpack(tag: int, type_: int, value: Any) -> Item:

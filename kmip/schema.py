@@ -153,8 +153,8 @@ def _enumeration_loader(cls: type[Enumeration]) -> Callable[[Item], Enumeration]
 class Field:
     """One declared field, compiled."""
 
-    __slots__ = ("kinds", "loaders", "name", "position", "repeated", "required", "since", "spelled", "tag", "tags",
-                 "until")  # fmt: skip
+    __slots__ = ("kinds", "loaders", "name", "position", "repeated", "required", "since", "single", "spelled", "tag",
+                 "tags", "until")  # fmt: skip
 
     def __init__(self, position: int, field: "dataclasses.Field[Any]", annotation: Any) -> None:
         self.position = position
@@ -170,6 +170,8 @@ class Field:
             options = _options(get_args(options[0])[0])
         self.kinds = [Kind(option) for option in options]
         self.spelled: Any = options[0] if self.kinds[0].spelled else None
+        #: The kind of a field that has one value of one type.
+        self.single = self.kinds[0] if len(options) == 1 and not self.repeated and self.kinds[0].type else None
         # None stands for "any type": a raw item.
         self.loaders: dict[int, Callable[[Item], Any] | None] = {
             int(kind.type): kind.load for kind in self.kinds if kind.type is not None
@@ -303,15 +305,13 @@ def dump(struct: Struct, tag: int, version: Version) -> Item:
         value = values[field.name]
         if value is None:
             continue
-        if not field.repeated and field.spelled is None and len(field.kinds) == 1:
-            kind = field.kinds[0]
-            if kind.struct is not None:
-                children.append(dump(value, field.tag, version))
-                continue
-            if kind.type is not None:
-                children.append(_new_item(Item, (field.tag, kind.type, value)))
-                continue
-        children += field.items(value, version)
+        kind = field.single
+        if kind is None:
+            children += field.items(value, version)
+        elif kind.struct is None:
+            children.append(_new_item(Item, (field.tag, kind.type, value)))
+        else:
+            children.append(dump(value, field.tag, version))
     return _new_item(Item, (tag, 1, children))
 
 
