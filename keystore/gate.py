@@ -10,7 +10,6 @@ the context that has it.
 
 import contextlib
 import functools
-import hashlib
 import logging
 import socket
 import ssl
@@ -45,15 +44,11 @@ ADDRESSES: Final = 4096
 GOOD_FOR: Final = 3600.0
 #: Seconds for which an address with a refused client is watched: another client may share it.
 SUSPECT_FOR: Final = 600.0
-
-REVOKED: Final = HandshakeFailed(
-    "client certificate refused: it is revoked",
-    advice=tls.ADVICE["revoked"],
-)
-ISSUER_REVOKED: Final = HandshakeFailed(
-    "client certificate refused: a certificate in its chain is revoked",
-    advice="issue the client a certificate of another CA (manage.py client authority, client add)",
-)
+#: OpenSSL's codes for what the gate finds itself (X509_V_ERR_...).
+NO_LIST: Final = 3
+EXPIRED: Final = 10
+LIST_ENDED: Final = 12
+REVOKED: Final = 23
 
 
 class Watched(ssl.SSLSocket):
@@ -95,10 +90,6 @@ def contexts(config: Config, listener: Listener) -> Contexts:
     if hasattr(watching, "_msg_callback"):
         watching._msg_callback = _keep_certificate
     return Contexts(plain, watching)
-
-
-#: What an administrator is told to do about a refusal tells refusals apart; their own words may quote the client.
-_REASONS: Final = {advice: name for name, advice in tls.ADVICE.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,64 +237,57 @@ class Gate:
 
     def shake(self, connection: ssl.SSLSocket, address: str, hello: Hello) -> Shown:
         """Complete the handshake: what the client showed; HandshakeFailed says why not. Both are noted."""
-        certificate: bytes | None = None
-        withdrawals = self._withdrawals
+        shown = Shown(withdrawals=self._withdrawals)
         try:
-            certificate = tls.handshake(connection, accepted=self.trust.accepted)
-            if certificate is not None:
-                self._admit(connection, certificate)
+            shown = self._shown(connection, shown.withdrawals)
+            if shown.certificate is not None:
+                self._admit(shown.certificate, shown, resumed=bool(connection.session_reused))
         except HandshakeFailed as failure:
-            shown = read_certificates(connection.shown) if isinstance(connection, Watched) and connection.shown else []
+            read = read_certificates(connection.shown) if isinstance(connection, Watched) and connection.shown else []
             if not failure.probe:
                 _remember(self._suspect, address)
-            seen = certificate or (shown[0] if shown else None)
+            seen = shown.certificate or (read[0] if read else None)
             self._note(address, hello, seen, _explained(failure, seen))
             raise
         finally:
             if isinstance(connection, Watched):
                 connection.shown = b""
-        if certificate is not None:
+        if shown.certificate is not None:
             _remember(self._good, address)
         cipher = connection.cipher()
-        self._note(address, hello, certificate, None, f"{connection.version()} {cipher[0] if cipher else ''}")
+        self._note(address, hello, shown.certificate, None, f"{connection.version()} {cipher[0] if cipher else ''}")
+        return shown
+
+    def _shown(self, connection: ssl.SSLSocket, withdrawals: int) -> Shown:
+        """What OpenSSL has verified; `withdrawals` counts those before the handshake began."""
+        certificate = tls.handshake(connection, accepted=self.trust.accepted)
         if certificate is None:
             return Shown()
         chain = tls.chain(connection)
-        fingerprints = frozenset(hashlib.sha256(one).hexdigest() for one in (certificate, *chain))
-        return Shown(certificate, chain, fingerprints, withdrawals)
+        return Shown(certificate, chain, frozenset(map(issuing.fingerprint, (certificate, *chain))), withdrawals)
 
     def _note(
         self, address: str, hello: Hello, certificate: bytes | None, failure: HandshakeFailed | None, spoken: str = ""
     ) -> None:
-        metrics.handshake(
-            self.listener,
-            "accepted" if failure is None else "closed" if failure.probe else _REASONS.get(failure.advice, "other"),
-        )
+        metrics.handshake(self.listener, "accepted" if failure is None else failure.kind)
         self.recorder.note(address, hello, certificate, failure, spoken)
 
-    def _admit(self, connection: ssl.SSLSocket, certificate: bytes) -> None:
+    def _admit(self, certificate: bytes, shown: Shown, *, resumed: bool) -> None:
         """Refuse what OpenSSL accepted and the database does not."""
-        fingerprint = issuing.fingerprint(certificate)
-        trust = self.trust
+        fingerprint, trust = issuing.fingerprint(certificate), self.trust
         if fingerprint in trust.revoked:
-            raise REVOKED
-        if trust.revoked_authorities and any(
-            issuing.fingerprint(one) in trust.revoked for one in tls.chain(connection)
-        ):
-            raise ISSUER_REVOKED
-        if connection.session_reused and _ended(certificate):
-            raise HandshakeFailed("client certificate refused: it has expired", advice=tls.ADVICE["expired"])
-        if trust.accepted and fingerprint not in trust.accepted:
-            # A self-signed certificate is often one of a CA, too; it was accepted for its holder alone.
-            for above in tls.chain(connection):
-                if above in trust.accepted_certificates and above not in trust.authorities:
-                    raise HandshakeFailed(
-                        "client certificate refused: its issuer was accepted as a client, not as a CA",
-                        advice=tls.ADVICE["unknown"],
-                        unknown=True,
-                    )
-        if fingerprint not in trust.accepted and trust.anchors:
-            _check_lists(certificate, tls.chain(connection), trust.authorities)
+            raise tls.refused(*tls.REFUSALS[REVOKED])
+        if not trust.revoked.keys().isdisjoint(shown.fingerprints):
+            raise tls.refused("a certificate in its chain is revoked", "issuer")
+        if resumed and _ended(certificate):
+            raise tls.refused(*tls.REFUSALS[EXPIRED])
+        if fingerprint in trust.accepted:
+            return
+        # A self-signed certificate is often one of a CA, too; it was accepted for its holder alone.
+        if any(above in trust.accepted_certificates and above not in trust.authorities for above in shown.chain):
+            raise tls.refused("its issuer was accepted as a client, not as a CA", "unknown")
+        if trust.anchors:
+            _check_lists(certificate, shown.chain, trust.authorities)
 
     def introduce(self, peer: Peer, hello: Hello) -> None:
         """Find out who a genuine certificate is, which the first request needs anyway, and note if it is nobody.
@@ -314,8 +298,7 @@ class Gate:
         try:
             authn.identify(peer)
         except KMIPError as error:
-            failure = HandshakeFailed(f"client certificate refused: {error.message}", advice=tls.ADVICE["identity"])
-            self._note(peer.address, hello, peer.certificate, failure)
+            self._note(peer.address, hello, peer.certificate, tls.refused(error.message, "identity"))
         except DatabaseError as exc:
             log.debug("client of %s not looked up: %s", peer.address, exc)
 
@@ -334,7 +317,7 @@ def _explained(failure: HandshakeFailed, certificate: bytes | None) -> Handshake
         return failure
     if issuing.may_be_client(x509.load_der_x509_certificate(certificate)):
         return failure
-    return HandshakeFailed(f"{failure.reason}, and is not for TLS clients", advice=tls.ADVICE["usage"])
+    return HandshakeFailed(f"{failure.reason}, and is not for TLS clients", "usage")
 
 
 @functools.lru_cache(maxsize=4)
@@ -362,15 +345,14 @@ def _check_lists(certificate: bytes, chain: tuple[bytes, ...], authorities: froz
     own = [one for one in lists if any(_signed(one, issuer) for issuer in issuers if issuer.subject == parsed.issuer)]
     now = datetime.now(UTC)
     if not own:
-        code = 3
+        code = NO_LIST
     elif any(one.get_revoked_certificate_by_serial_number(parsed.serial_number) for one in own):
-        code = 23
+        code = REVOKED
     elif not any(one.next_update_utc is not None and one.next_update_utc > now for one in own):
-        code = 12
+        code = LIST_ENDED
     else:
         return
-    reason, advice = tls.REFUSALS[code]
-    raise HandshakeFailed(f"client certificate refused: {reason}", advice=tls.ADVICE[advice])
+    raise tls.refused(*tls.REFUSALS[code])
 
 
 def _signed(one: x509.CertificateRevocationList, issuer: x509.Certificate) -> bool:
@@ -385,7 +367,7 @@ def peek(connection: socket.socket) -> bytes:
     # Not SSLSocket's own, which would read through TLS.
     data = socket.socket.recv(connection, PEEKED, socket.MSG_PEEK)
     if not data:
-        raise HandshakeFailed("the client closed the connection", probe=True)
+        raise HandshakeFailed("the client closed the connection", "closed")
     return data
 
 

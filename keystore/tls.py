@@ -49,14 +49,26 @@ class Credentials:
 
 
 class HandshakeFailed(Exception):
-    """A connection that TLS turned away; `probe` if it never said anything, as load balancers' checks do.
+    """A connection that TLS turned away: why, and the line of `ADVICE` that it comes under."""
 
-    `advice` is what an administrator can do about it; `unknown` says that nothing is wrong with the certificate except
-    that nobody here knows who issued it."""
-
-    def __init__(self, reason: str, *, probe: bool = False, advice: str = "", unknown: bool = False) -> None:
+    def __init__(self, reason: str, kind: str = "other") -> None:
         super().__init__(reason)
-        self.reason, self.probe, self.advice, self.unknown = reason, probe, advice, unknown
+        self.reason, self.kind = reason, kind
+
+    @property
+    def advice(self) -> str:
+        """What an administrator can do about it."""
+        return ADVICE[self.kind]
+
+    @property
+    def probe(self) -> bool:
+        """Whether the client never said anything, as load balancers' checks do."""
+        return self.kind == "closed"
+
+    @property
+    def unknown(self) -> bool:
+        """Whether nothing is wrong with the certificate except that nobody here knows who issued it."""
+        return self.kind == "unknown"
 
 
 def read(config: Config, key: str, path: Path) -> bytes:
@@ -290,8 +302,9 @@ def _memory_file(content: bytes) -> Iterator[str]:
         yield f"/proc/self/fd/{fd}"
 
 
-#: What to do about a refusal, in words for whoever runs the client.
+#: Kinds of refusals, as metrics count them, and what to do about each, in words for whoever runs the client.
 ADVICE = {
+    "closed": "",
     "missing": "configure the client's certificate and private key, not only the server's CA",
     "plain": "set the client to use TLS on this port",
     "version": "let the client use TLS 1.2 or 1.3",
@@ -306,11 +319,12 @@ ADVICE = {
     "chain": "let the client send its intermediate CA certificates, in order, and check that the CA may sign them",
     "list": "give a current revocation list of the CA in tls.clients_crl_file",
     "revoked": "issue a new certificate to this client (manage.py client add) and install it there",
+    "issuer": "issue the client a certificate of another CA (manage.py client authority, client add)",
     "identity": "choose another common name for this client, or let an administrator register its certificate",
     "other": "compare the certificate with what openssl verify says of it",
 }
 
-# OpenSSL's words for the refusals that people meet, ours, and what to do.
+# OpenSSL's words for the refusals that people meet, ours, and their kind.
 REASONS = {
     "PEER_DID_NOT_RETURN_A_CERTIFICATE": ("the client sent no certificate", "missing"),
     "HTTP_REQUEST": ("the client speaks plain HTTP", "plain"),
@@ -360,23 +374,24 @@ def handshake(connection: ssl.SSLSocket, *, accepted: Container[str] = ()) -> by
     except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
         raise  # A non-blocking socket: to be called again.
     except ssl.SSLCertVerificationError as exc:
-        reason, advice = REFUSALS.get(exc.verify_code, (exc.verify_message, "other"))
-        raise HandshakeFailed(
-            f"client certificate refused: {reason}", advice=ADVICE[advice], unknown=advice == "unknown"
-        ) from exc
+        raise refused(*REFUSALS.get(exc.verify_code, (exc.verify_message, "other"))) from exc
     except (ssl.SSLEOFError, ssl.SSLZeroReturnError) as exc:
-        raise HandshakeFailed("the client closed the connection", probe=True) from exc
+        raise HandshakeFailed("the client closed the connection", "closed") from exc
     except ssl.SSLError as exc:
         code = exc.reason or "unknown"
-        reason, advice = REASONS.get(code, (code.lower().replace("_", " "), "other"))
-        raise HandshakeFailed(reason, advice=ADVICE[advice]) from exc
+        raise HandshakeFailed(*REASONS.get(code, (code.lower().replace("_", " "), "other"))) from exc
     except OSError as exc:
-        raise HandshakeFailed(exc.strerror or "connection lost", probe=True) from exc
+        raise HandshakeFailed(exc.strerror or "connection lost", "closed") from exc
     certificate = connection.getpeercert(binary_form=True)
     problem = unfit(certificate) if certificate is not None else None
     if certificate is not None and problem and hashlib.sha256(certificate).hexdigest() not in accepted:
-        raise HandshakeFailed(f"client certificate refused: {problem[0]}", advice=ADVICE[problem[1]])
+        raise refused(*problem)
     return certificate
+
+
+def refused(reason: str, kind: str) -> HandshakeFailed:
+    """The refusal of a client's certificate."""
+    return HandshakeFailed(f"client certificate refused: {reason}", kind)
 
 
 def chain(connection: ssl.SSLSocket) -> tuple[bytes, ...]:

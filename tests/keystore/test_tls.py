@@ -63,31 +63,46 @@ def test_a_client_of_the_ca_is_let_in(pki):
 
 
 REFUSED_CLIENTS = {
-    "wrong CA": (lambda pki: make("mallory", make("other CA", ca=True), usage=CLIENT), "its issuer is not known here"),
+    "wrong CA": (
+        lambda pki: make("mallory", make("other CA", ca=True), usage=CLIENT),
+        "its issuer is not known here",
+        "unknown",
+    ),
     "same CA name": (
         lambda pki: make("mallory", make("test CA", ca=True), usage=CLIENT),
         "its signature is not its issuer's",
+        "unknown",
     ),
-    "expired": (lambda pki: make("old", pki.ca, usage=CLIENT, begins=-9 * DAY, ends=-DAY), "it has expired"),
-    "not yet valid": (lambda pki: make("new", pki.ca, usage=CLIENT, begins=DAY), "not yet valid"),
-    "self-signed": (lambda pki: make("alice", usage=CLIENT), "it is self-signed"),
-    "serverAuth only": (lambda pki: make("server", pki.ca, usage=SERVER), "its extended key usage is not clientAuth"),
-    "no EKU": (lambda pki: make("any", pki.ca), "no extended key usage clientAuth"),
-    "none": (lambda pki: None, "sent no certificate"),
+    "expired": (lambda pki: make("old", pki.ca, usage=CLIENT, begins=-9 * DAY, ends=-DAY), "it has expired", "expired"),
+    "not yet valid": (lambda pki: make("new", pki.ca, usage=CLIENT, begins=DAY), "not yet valid", "clock"),
+    "self-signed": (lambda pki: make("alice", usage=CLIENT), "it is self-signed", "unknown"),
+    "serverAuth only": (
+        lambda pki: make("server", pki.ca, usage=SERVER),
+        "its extended key usage is not clientAuth",
+        "usage",
+    ),
+    "no EKU": (lambda pki: make("any", pki.ca), "no extended key usage clientAuth", "usage"),
+    "none": (lambda pki: None, "sent no certificate", "missing"),
 }
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["1.2", "1.3"])
-@pytest.mark.parametrize("make_client, reason", REFUSED_CLIENTS.values(), ids=REFUSED_CLIENTS)
-def test_other_clients_are_refused_with_the_reason(pki, tmp_path, make_client, reason, version):
+@pytest.mark.parametrize("make_client, reason, kind", REFUSED_CLIENTS.values(), ids=REFUSED_CLIENTS)
+def test_other_clients_are_refused_with_the_reason(pki, tmp_path, make_client, reason, kind, version):
     """Whoever is not a TLS client of the CA gets nothing, and the server knows why."""
     made = make_client(pki)
     client = pki.client_context(made and made.write(tmp_path, "client"), anonymous=made is None)
     client.minimum_version = client.maximum_version = version
     result, state = converse(tls.server_context(configured(pki), "kmip"), client)
     assert isinstance(result, tls.HandshakeFailed)
-    assert reason in result.reason
+    assert reason in result.reason and result.kind == kind
     assert state is None or state[0] == b""
+
+
+def test_every_kind_of_refusal_has_advice():
+    """Metrics count by kind, and what was revoked is not what has expired, though the advice is the same."""
+    assert {kind for _, kind in (*tls.REASONS.values(), *tls.REFUSALS.values())} <= set(tls.ADVICE)
+    assert tls.refused(*tls.REFUSALS[23]).kind == "revoked" and tls.refused(*tls.REFUSALS[10]).kind == "expired"
 
 
 @pytest.mark.parametrize(
@@ -140,7 +155,7 @@ def test_a_revoked_client_is_refused(pki, tmp_path):
         context = tls.server_context(configured(pki, KMS_CLIENTS_CRL_FILE=str(crl)), "kmip")
         result, _ = converse(context, pki.client_context(revoked.write(tmp_path, "bob")))
         assert isinstance(result, tls.HandshakeFailed)
-        assert "revoked" in result.reason
+        assert "revoked" in result.reason and result.kind == "revoked"
         assert isinstance(converse(context, pki.client_context())[0], bytes)
 
 
