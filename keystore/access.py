@@ -71,11 +71,6 @@ def _decided_by(identity: Identity, uid: str, *, lock: bool) -> Managed:
     return managed
 
 
-def _manage(identity: Identity) -> None:
-    if not identity.manages:
-        raise KMIPError(ResultReason.PERMISSION_DENIED, "the token's scopes leave the access API out")
-
-
 def grant(peer: Peer, identity: Identity, uid: str, to: str, operations: int, *, expires: int | None = None) -> None:
     """Let a principal carry out operations on an object, until a time (seconds since 1970) if one is given.
 
@@ -103,7 +98,7 @@ def _asked_first(peer: Peer, identity: Identity, values: dict[str, Any]) -> KMIP
 
 def _grantable(identity: Identity, values: dict[str, Any]) -> Managed:
     """The object, locked, that a grant is about; raises `KMIPError` where it may not be made."""
-    _manage(identity)
+    policy.check_manages(identity)
     managed = _decided_by(identity, values["uid"], lock=True)
     if values["to"] == f"user:{managed.owner}":
         raise KMIPError(ResultReason.INVALID_FIELD, "the owner needs no grant")
@@ -134,7 +129,7 @@ def carry_out_grant(peer: Peer, identity: Identity, values: dict[str, Any]) -> N
 def revoke(peer: Peer, identity: Identity, uid: str, to: str, operations: int) -> None:
     """Take operations on an object from a principal, whenever they would have ended."""
     with audit.recorded(identity, peer, "Revoke Access", uid=uid, detail=_detail(to, operations, None)):
-        _manage(identity)
+        policy.check_manages(identity)
         managed = _decided_by(identity, uid, lock=True)
         if to == f"user:{managed.owner}":
             raise KMIPError(ResultReason.INVALID_FIELD, "an owner's rights cannot be taken away")

@@ -16,7 +16,7 @@ from django.contrib.auth.hashers import make_password
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 
-from keystore import audit, generations, roles
+from keystore import audit, generations, policy, roles
 from keystore.authn import Identity, Peer, accounts, certificates, credentials, forget, lockout, tokens, totp
 from keystore.generations import Kept
 from keystore.models import (
@@ -46,8 +46,7 @@ def local(namespace: str) -> tuple[Peer, Identity]:
 def change(peer: Peer, identity: Identity, operation: str, detail: str) -> Iterator[None]:
     """One change of an administrator: in a transaction, with its record. What is refused is recorded, too."""
     with audit.recorded(identity, peer, operation, detail=detail):
-        if not identity.administers:
-            raise KMIPError(ResultReason.PERMISSION_DENIED, "only an administrator may do this")
+        policy.check_administers(identity)
         yield
         generations.changed(Kept.IDENTITIES)
     forget()
@@ -367,7 +366,7 @@ def issue_own_token(
 ) -> tuple[str, str]:
     """A new token of whoever asks, valid until a time: its id, and the token, which is shown this once."""
     with audit.recorded(identity, peer, "Create Token", detail=f"{identity.username} {name}"):
-        _manages(identity)
+        policy.check_manages(identity)
         _within(identity, scopes)
         account = accounts.ensure(identity.namespace, identity.username)
         return tokens.issue(account, name, scopes=scopes, expires=expires)
@@ -376,15 +375,10 @@ def issue_own_token(
 def revoke_own_token(peer: Peer, identity: Identity, number: str) -> None:
     """Revoke a token of whoever asks."""
     with audit.recorded(identity, peer, "Revoke Token", detail=number):
-        _manages(identity)
+        policy.check_manages(identity)
         tokens.revoke(accounts.ensure(identity.namespace, identity.username), number)
         generations.changed(Kept.IDENTITIES)
     forget()
-
-
-def _manages(identity: Identity) -> None:
-    if not identity.manages:
-        raise KMIPError(ResultReason.PERMISSION_DENIED, "the token's scopes leave the access API out")
 
 
 def _within(identity: Identity, scopes: list[str]) -> None:

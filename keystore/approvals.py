@@ -19,7 +19,7 @@ import orjson
 from django.db import IntegrityError, transaction
 from django.utils.module_loading import import_string
 
-from keystore import audit, clock, deferred, generations, roles, sealing
+from keystore import audit, clock, deferred, generations, policy, roles, sealing
 from keystore.authn import Approval, Identity, Peer, accounts, forget
 from keystore.generations import Kept
 from keystore.models import ApprovalRequest, ApprovalRule, ApprovalVote, DeferredRequest
@@ -93,7 +93,7 @@ def set_rule(
 
     Raises `KMIPError`; with Operation Pending where the people of the rule that it replaces have to approve first.
     """
-    _administers(identity)
+    policy.check_administers(identity)
     values = {
         "operation": name,
         "needed": needed,
@@ -122,15 +122,10 @@ def _check_rule(namespace: str, values: dict[str, Any]) -> None:
 
 def remove_rule(peer: Peer, identity: Identity, name: str) -> None:
     """Let an operation wait no more; raises `KMIPError` as `set_rule` does."""
-    _administers(identity)
+    policy.check_administers(identity)
     if not ApprovalRule.objects.filter(namespace=identity.namespace, operation=name).exists():
         raise KMIPError(ResultReason.ITEM_NOT_FOUND, f"there is no rule for {name}")
     _change_rule(peer, identity, {"operation": name})
-
-
-def _administers(identity: Identity) -> None:
-    if not identity.administers:
-        raise KMIPError(ResultReason.PERMISSION_DENIED, "only an administrator may do this")
 
 
 def _change_rule(peer: Peer, identity: Identity, values: dict[str, Any]) -> None:
@@ -149,7 +144,7 @@ def _change_rule(peer: Peer, identity: Identity, values: dict[str, Any]) -> None
 
 def carry_out_rule(peer: Peer, identity: Identity, values: dict[str, Any]) -> None:
     """Change a rule, with its record."""
-    _administers(identity)
+    policy.check_administers(identity)
     name = values["operation"]
     mine = ApprovalRule.objects.filter(namespace=identity.namespace, operation=name)
     if "needed" in values:
@@ -368,8 +363,7 @@ def vote(peer: Peer, identity: Identity, number: str, digest: str, *, approves: 
     With the last vote that is needed the request is carried out, before this returns (`FAILED` for a change that is not
     possible any more). Raises `KMIPError`.
     """
-    if not identity.manages:
-        raise KMIPError(ResultReason.PERMISSION_DENIED, "the token's scopes leave approvals out")
+    policy.check_manages(identity)
     with transaction.atomic():
         row = ApprovalRequest.objects.select_for_update().filter(id=number, namespace=identity.namespace).first()
         if row is None or not _concerns(identity, row):

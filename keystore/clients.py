@@ -20,7 +20,7 @@ from cryptography.x509.oid import NameOID
 from django.db import transaction
 from django.db.models import Q
 
-from keystore import audit, authn, ca, conf, engine
+from keystore import audit, authn, ca, conf, engine, policy
 from keystore.authn import Identity, Peer, accounts, certificates
 from keystore.crypto import x509_issuing as issuing
 from keystore.models import Account, Authority, ClientCertificate, IssuedCertificate, RegistrationToken, WaitingClient
@@ -196,10 +196,13 @@ def administrator(peer: Peer) -> Identity:
 
     Clients are users there, and whoever lets one in says who it is."""
     identity = authn.identify(peer)
-    at_home = identity.administers and identity.namespace == conf.current().auth.default_namespace
-    if not (at_home or _at_machine(peer)):
+    if not _decides(peer, identity):
         raise KMIPError(ResultReason.PERMISSION_DENIED, "this is for administrators of the default namespace")
     return identity
+
+
+def _decides(peer: Peer, identity: Identity) -> bool:
+    return policy.operates(identity) or _at_machine(peer)
 
 
 def _at_machine(peer: Peer) -> bool:
@@ -240,7 +243,7 @@ def enrol(peer: Peer, name: str, request: bytes, *, days: int | None = None, nam
     above = authority()
     identity = authn.identify(peer)
     default = conf.current().auth.default_namespace
-    decides = (identity.administers and identity.namespace == default) or _at_machine(peer)
+    decides = _decides(peer, identity)
     home = accounts.namespace(namespace or default).name
     if home != default and not decides:
         raise KMIPError(ResultReason.PERMISSION_DENIED, "only an administrator puts clients into another namespace")

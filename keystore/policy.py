@@ -72,6 +72,30 @@ def decides(identity: Identity, managed: Managed) -> bool:
     return managed.owner == identity.username or identity.administers
 
 
+def check_manages(identity: Identity) -> None:
+    """Raise `KMIPError` where the scopes of the identity's token leave rights, tokens and approvals out."""
+    if not identity.manages:
+        raise KMIPError(ResultReason.PERMISSION_DENIED, "the token's scopes leave the access API out")
+
+
+def check_administers(identity: Identity) -> None:
+    """Raise `KMIPError` unless the identity administers its namespace."""
+    if not identity.administers:
+        raise KMIPError(ResultReason.PERMISSION_DENIED, "only an administrator may do this")
+
+
+def at_home(identity: Identity, role: str) -> bool:
+    """Whether the identity has a built-in role in the default namespace, whose people look after the server itself."""
+    if identity.namespace != conf.current().auth.default_namespace:
+        return False
+    return any(one.name == role for one in identity.roles)
+
+
+def operates(identity: Identity) -> bool:
+    """Whether the identity decides about the server and who is let in, which no tenant's administrator does."""
+    return identity.administers and at_home(identity, roles.ADMINISTRATOR.name)
+
+
 def visible(identity: Identity, among: Collection[str] | None = None) -> QuerySet[ManagedObject]:
     """The objects that exist for an identity, newest first; of those `among` some primary keys, if any are given."""
     return identity.confine(_visible(identity, among))  # type: ignore[no-any-return]

@@ -15,7 +15,7 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_GET, require_POST, require_safe
 
-from keystore import authn, bundles, ca, clients, conf
+from keystore import authn, bundles, ca, clients, conf, policy
 from keystore.crypto import x509_issuing as issuing
 from keystore.models import Authority, HandshakeRecord
 from kmip.enums import ResultReason
@@ -304,10 +304,8 @@ def decide(request: HttpRequest, fingerprint: str) -> HttpResponse:
 def handshakes(request: HttpRequest) -> HttpResponse:
     """The last handshakes, `?listener=kmip&refused=1&limit=100`; for administrators and auditors."""
     identity = authn.identify(peer_of(request))
-    if not any(role.name == "auditor" for role in identity.roles):
+    if not policy.at_home(identity, "auditor"):
         clients.administrator(peer_of(request))
-    elif identity.namespace != conf.current().auth.default_namespace:
-        raise KMIPError(ResultReason.PERMISSION_DENIED, "this is for the default namespace")
     limit = request.GET.get("limit", "100")
     if not limit.isdecimal() or not 0 < int(limit) <= 1000:
         raise KMIPError(ResultReason.INVALID_FIELD, "limit is 1 to 1000")

@@ -13,10 +13,9 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from keystore import authn, checks, conf, engine, exposition, jobs, nodes, sealing, version, web
+from keystore import authn, checks, conf, engine, exposition, jobs, nodes, policy, sealing, version, web
 from keystore.authn import Identity, Peer
 from keystore.proxies import client_address
-from keystore.store import DEFAULT_NAMESPACE
 from kmip.errors import KMIPError
 
 
@@ -96,7 +95,7 @@ def kmip_2_1(request: HttpRequest) -> HttpResponse:
     return _answered(request, web.dialect)
 
 
-#: Who may read how the server does; the numbers are of all namespaces, so it takes a role in the first one.
+#: Who may read how the server does; the numbers are of all namespaces, so it takes a role in the default one.
 WATCHERS = frozenset({"administrator", "operator", "auditor"})
 
 
@@ -115,7 +114,7 @@ def metrics(request: HttpRequest) -> HttpResponse:
 
 
 def _watches(identity: Identity) -> bool:
-    return identity.namespace == DEFAULT_NAMESPACE and any(role.name in WATCHERS for role in identity.roles)
+    return any(policy.at_home(identity, role) for role in WATCHERS)
 
 
 class Version(APIView):

@@ -10,7 +10,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.translation import gettext
 
-from keystore import audit, authn, conf, engine, policy, store
+from keystore import audit, authn, engine, policy, store
 from keystore.authn import Identity, Peer
 from keystore.models import AuditRecord, ManagedObject
 from keystore.store import Managed
@@ -93,13 +93,12 @@ def oversees(request: HttpRequest) -> bool:
 
 def administers(request: HttpRequest) -> bool:
     """Whether the person is an administrator of their namespace."""
-    return bool(identity(request).administers)
+    return identity(request).administers
 
 
 def operates(request: HttpRequest) -> bool:
     """Whether the person may see how the server itself is set up and doing, which no tenant's administrator may."""
-    who = identity(request)
-    return bool(who.administers) and who.namespace == conf.current().auth.default_namespace
+    return policy.operates(identity(request))
 
 
 def latest(request: HttpRequest, limit: int) -> list[AuditRecord]:

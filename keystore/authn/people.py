@@ -85,8 +85,7 @@ def person_of(account: Account) -> User:
     if account.user is not None:
         return account.user
     users = get_user_model()
-    default = account.namespace_id == conf.current().auth.default_namespace
-    name = account.username if default else f"{account.namespace_id}/{account.username}"
+    name = accounts.person_name(account.namespace_id, account.username)
     if len(name) > 150:
         raise refused("the name is too long for the console")
     person, made = users.objects.get_or_create(username=name)

@@ -19,6 +19,10 @@ class Caller:
         self._client = Client()
         self._headers = {} if token is None else {"Authorization": f"Bearer {token}"}
 
+    def status(self, path: str) -> int:
+        """The status of an answer that is no JSON."""
+        return self._client.get(path, headers=self._headers).status_code
+
     def get(self, path: str) -> tuple[int, Any]:
         answer = self._client.get(path, headers=self._headers)
         return answer.status_code, answer.json()

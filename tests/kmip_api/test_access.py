@@ -7,7 +7,8 @@ import pytest
 from django.test import Client
 from django.urls import resolve
 
-from keystore import authn, roles, version
+from keystore import administration, authn, roles, version
+from keystore.authn import accounts
 from keystore.models import AuditRecord, Grant
 from kmip.payloads import EncryptRequest
 from kmip_api import access
@@ -246,3 +247,19 @@ def test_the_right_to_get_does_not_imply_use(alice, bob, key, configure):
 
 def test_other_methods_are_refused(client: Client):
     assert client.put("/access/owned").status_code == 405
+
+
+def test_numbers_of_the_server_are_for_people_of_the_default_namespace(caller, configure):
+    """Whatever that is called: `/metrics` counts what every namespace does."""
+    administration.give_role(*administration.local("default"), "auditor", "user:olga")
+    accounts.namespace("home", make=True)
+    administration.give_role(*administration.local("home"), "auditor", "user:olga")
+    callers = {name: caller("olga", namespace=name) for name in ("default", "home")}
+    for default, other in (("default", "home"), ("home", "default")):
+        configure(**{"auth.default_namespace": default})
+        assert callers[default].status("/metrics") == 200
+        assert callers[other].status("/metrics") == 403
+    assert caller("nobody").status("/metrics") == 403 and Caller(None).status("/metrics") == 200
+    configure(**{"auth.http_basic": True})
+    authn.forget()
+    assert Caller(None).status("/metrics") == 401

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from keystore import store, withholding
+from keystore import conf, store, withholding
 from keystore.authn import Peer
 from keystore.management.keys import RootKeyCommand
 from keystore.sealing import SealingError
@@ -19,7 +19,7 @@ class Command(RootKeyCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("uid", nargs="*", help="Unique Identifiers of objects to restore.")
-        parser.add_argument("--namespace", default=store.DEFAULT_NAMESPACE)
+        parser.add_argument("--namespace", default=conf.current().auth.default_namespace)
         parser.add_argument("--purge", action="store_true", help="Forget for good what can no longer be restored.")
 
     def handle(self, *args: object, **options: Any) -> None:
