@@ -5,13 +5,10 @@ from collections.abc import Callable
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 
-from keystore import engine, sealing
+from keystore import engine, sealing, web
 from kmip_api import views
 
 Handler = Callable[[HttpRequest], HttpResponseBase]
-
-# Sessions, CSRF tokens, languages and messages are for people, and cost more than a KMIP request.
-MACHINE_PATHS: dict[str, Handler] = {"/kmip": views.kmip, "/kmip/2_1": views.kmip_2_1}
 
 CONTENT_SECURITY_POLICY = "; ".join(
     (
@@ -44,16 +41,16 @@ def sealed_first(get_response: Handler) -> Handler:
 
 
 def machine_paths_first(get_response: Handler) -> Handler:
-    """Answer the KMIP paths without the middleware that follows."""
+    """Answer the KMIP paths without the middleware that follows: sessions, CSRF tokens, languages and messages are for
+    people, and cost more than a KMIP request."""
     checks_host = "*" not in settings.ALLOWED_HOSTS
 
     def middleware(request: HttpRequest) -> HttpResponseBase:
-        view = MACHINE_PATHS.get(request.path_info)
-        if view is None:
+        if request.path_info not in web.PATHS:
             return get_response(request)
         if checks_host:
             request.get_host()  # Raises for names that are not ours: a web page must not reach loopback by its own.
-        return view(request)
+        return views.kmip(request)
 
     return middleware
 

@@ -2,11 +2,11 @@
 
 from django.urls import path
 
+from keystore import web
 from kmip_api import access, pki, views
 
 urlpatterns = [
-    path("kmip", views.kmip),
-    path("kmip/2_1", views.kmip_2_1),
+    *(path(name.removeprefix("/"), views.kmip) for name in web.PATHS),
     path("version", views.Version.as_view()),
     path("health", views.Health.as_view()),
     path("metrics", views.metrics),

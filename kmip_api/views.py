@@ -66,7 +66,9 @@ def kept_peer(
     return peer
 
 
-def _answered(request: HttpRequest, answer: web.Answer) -> HttpResponse:
+@csrf_exempt
+def kmip(request: HttpRequest) -> HttpResponse:
+    """A KMIP message, or a request in the JSON dialect, as the path says."""
     limit = conf.current().http.max_body_size
     reply = web.refusal(request.method or "", int(request.META.get("CONTENT_LENGTH") or 0), limit)
     if reply is None:
@@ -77,22 +79,11 @@ def _answered(request: HttpRequest, answer: web.Answer) -> HttpResponse:
         if len(body) > limit:
             reply = web.too_long(limit)
         else:
+            answer = web.PATHS[request.path_info]
             reply = answer(engine, request.META.get("CONTENT_TYPE", ""), body, peer_of(request))
     # Without its length, said here because no middleware does, gunicorn would send it in pieces.
     headers = {**reply.headers, "Content-Length": str(len(reply.body))}
     return HttpResponse(reply.body, status=reply.status, content_type=reply.content_type, headers=headers)
-
-
-@csrf_exempt
-def kmip(request: HttpRequest) -> HttpResponse:
-    """A KMIP message."""
-    return _answered(request, web.message)
-
-
-@csrf_exempt
-def kmip_2_1(request: HttpRequest) -> HttpResponse:
-    """A request in the JSON dialect."""
-    return _answered(request, web.dialect)
 
 
 #: Who may read how the server does; the numbers are of all namespaces, so it takes a role in the default one.

@@ -377,7 +377,7 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
 def reload_context() -> None:
     """Read the configuration's certificates again; what is wrong with them is logged, and the old ones stay."""
     try:
-        Worker.load_context(checks.reloaded())
+        serving.load_context(checks.reloaded())
     except conf.ConfigError as error:
         log.error("certificates not reloaded: %s", error)
     else:

@@ -5,8 +5,8 @@ import json
 import pytest
 from django.test import Client, RequestFactory
 
-from keystore import engine, jobs, supervisor
-from kmip_api import middleware, views
+from keystore import engine, jobs, supervisor, web
+from kmip_api import views
 
 XML, JSON, TTLV = "text/xml", "application/json", "application/octet-stream"
 
@@ -62,7 +62,7 @@ def test_accept_may_ask_for_another_encoding(calls):
     assert calls[0][2] == "xml"
 
 
-@pytest.mark.parametrize("path", middleware.MACHINE_PATHS)
+@pytest.mark.parametrize("path", web.PATHS)
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "HEAD"])
 def test_only_post_is_allowed(calls, path, method):
     """Anything else is told so."""
@@ -71,7 +71,7 @@ def test_only_post_is_allowed(calls, path, method):
     assert calls == []
 
 
-@pytest.mark.parametrize("path", middleware.MACHINE_PATHS)
+@pytest.mark.parametrize("path", web.PATHS)
 def test_bodies_over_the_limit_are_refused(calls, configure, path):
     """By their length, before they are read."""
     configure(**{"http.max_body_size": 10})
