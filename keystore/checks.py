@@ -159,6 +159,24 @@ def startup(config: Config) -> None:
         check(config)
 
 
+def prepare(config: Config, *, migrate: bool) -> None:
+    """Do all that comes before a port is bound; raises ConfigError."""
+    startup(config)
+    database(config, migrate=migrate)
+    root_key(config)
+    recorded(config)
+    warn(config)
+
+
+def reload() -> None:
+    """Read the configuration again, in a process that has nothing of its own to load; what is wrong with it is logged,
+    and the old one stays."""
+    try:
+        reloaded()
+    except ConfigError as error:
+        log.error("configuration not reloaded: %s", error)
+
+
 def reloaded() -> Config:
     """The configuration read again, for processes that serve already; what cannot change under them is refused."""
     before, fresh = conf.current(), conf.read()

@@ -21,7 +21,7 @@ from django.db.models import F, Q
 from django.utils.module_loading import import_string
 
 from keystore import checks, clock, conf, deferred, nodes, sealing, supervisor
-from keystore.conf import Config, ConfigError
+from keystore.conf import Config
 from keystore.models import Job, JobLease
 from keystore.store import Conflict
 
@@ -272,15 +272,8 @@ def run() -> None:
     runner.start()
     supervisor.report_ready()
     while signal.sigwait(SIGNALS) == signal.SIGHUP:
-        _reload()
+        checks.reload()
     runner.stop()
-
-
-def _reload() -> None:
-    try:
-        checks.reloaded()
-    except ConfigError as error:
-        log.error("configuration not reloaded: %s", error)
 
 
 def children(config: Config) -> list[supervisor.Child]:

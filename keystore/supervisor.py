@@ -80,16 +80,9 @@ pulse = Pulse()
 
 def repeat(step: Callable[[], float]) -> NoReturn:
     """Be a child that does one thing again and again; each step says how many seconds later the next is due."""
-
     from keystore import checks
 
-    def reload(*_: object) -> None:
-        try:
-            checks.reloaded()
-        except ConfigError as error:
-            log.error("configuration not reloaded: %s", error)
-
-    signal.signal(signal.SIGHUP, reload)
+    signal.signal(signal.SIGHUP, lambda *_: checks.reload())
     report_ready()
     while True:
         end = time.monotonic() + step()

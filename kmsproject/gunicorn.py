@@ -21,11 +21,7 @@ try:
     from kmip_api import worker
 
     if worker.Worker.bound is None:  # Otherwise a supervisor has done all of this.
-        checks.startup(current)
-        checks.database(current, migrate=False)
-        checks.root_key(current)
-        checks.recorded(current)
-        checks.warn(current)
+        checks.prepare(current, migrate=False)
         worker.prepare(current)
         supervisor.listen(current)
 except conf.ConfigError as error:

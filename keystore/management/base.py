@@ -44,11 +44,7 @@ class StartCommand(ConfiguredCommand):
 
     def start(self, config: Config, kinds: list[str], options: dict[str, Any]) -> NoReturn:
         """Check everything, then run these kinds of processes; refusals are one line and status 2."""
-        checks.startup(config)
-        checks.database(config, migrate=options["migrate"])
-        checks.root_key(config)
-        checks.recorded(config)
-        checks.warn(config)
+        checks.prepare(config, migrate=options["migrate"])
         _raise_file_limit()
         processes: dict[str, str] = settings.KMS["PROCESSES"]  # type: ignore[assignment] # KMS holds tables of two kinds
         children = [child for kind in kinds for child in import_string(processes[kind])(config)]
