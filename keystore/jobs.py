@@ -119,8 +119,8 @@ def run_one(entry: Entry) -> bool:
         log.exception("job %s failed", entry.name)
         error = f"{type(exc).__name__}: {exc}"[:ERROR_LENGTH]
     ended = clock.now()
-    row, _ = Job.objects.get_or_create(name=entry.name, defaults={"next_run": 0})
-    Job.objects.filter(name=row.name).update(
+    Job.objects.get_or_create(name=entry.name)
+    Job.objects.filter(name=entry.name).update(
         last_run=began,
         last_success=F("last_success") if error else began,
         next_run=began + int(entry.seconds * clock.SECOND),
@@ -187,13 +187,11 @@ class Runner:
         self.lease = lease or Lease()
         self.stopping = threading.Event()
         works = [("renewal", self._renew), ("due", self._run_due)]
-        works += [(f"asynchronous-{number}", self._carry_out) for number in range(config.jobs.asynchronous_workers)]
+        works += [(f"asynchronous-{number}", self._carrier()) for number in range(config.jobs.asynchronous_workers)]
         self._threads = [
             threading.Thread(target=self._guarded, args=(work,), name=name, daemon=True) for name, work in works
         ]
         self.grace = config.server.shutdown_grace
-        #: Work that could not be carried out and is to be given back, and whether that counts as an attempt.
-        self._begun: list[tuple[str, bool]] = []
 
     def start(self) -> None:
         """Begin to work."""
@@ -243,22 +241,30 @@ class Runner:
             run_due(self.entries, go_on=lambda: self.lease.held and not self.stopping.is_set())
         return TICK
 
-    def _carry_out(self) -> float:
-        if not self.lease.held:
-            return TICK
-        while self._begun:
-            message, counts = self._begun[0]
-            deferred.take_back(message, self.lease.holder, counts=counts)
-            self._begun.pop(0)
-        claimed = deferred.claim(self.lease.holder)
-        if claimed is None:
-            return LOOK
-        try:
-            deferred.carry_out(claimed, self.lease.holder)
-        except Exception as exc:
-            self._begun.append((claimed, not isinstance(exc, (Conflict, DatabaseError, sealing.Unavailable))))
-            raise
-        return 0.0
+    def _carrier(self) -> Callable[[], float]:
+        """What one thread does that carries asynchronous requests out."""
+        #: Work that the thread could not carry out and has yet to give back, and whether that counts as an attempt.
+        failed: tuple[str, bool] | None = None
+
+        def carry_out() -> float:
+            nonlocal failed
+            if not self.lease.held:
+                return TICK
+            if failed is not None:
+                message, counts = failed
+                deferred.take_back(message, self.lease.holder, counts=counts)
+                failed = None
+            claimed = deferred.claim(self.lease.holder)
+            if claimed is None:
+                return LOOK
+            try:
+                deferred.carry_out(claimed, self.lease.holder)
+            except Exception as exc:
+                failed = claimed, not isinstance(exc, (Conflict, DatabaseError, sealing.Unavailable))
+                raise
+            return 0.0
+
+        return carry_out
 
 
 def run() -> None:

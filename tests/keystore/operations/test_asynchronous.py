@@ -5,7 +5,7 @@ import threading
 import pytest
 from django.db import connections
 
-from keystore import clock, deferred, engine, expiry
+from keystore import clock, conf, deferred, engine, expiry, jobs, sealing
 from keystore.authn import accounts
 from keystore.models import DeferredRequest, JobLease, ManagedObject
 from kmip.attributes import Attributes
@@ -298,6 +298,34 @@ def test_work_of_a_dead_process_begins_again_and_is_given_up_in_the_end():
     answer = poll(correlation)
     assert (answer.result_status, answer.result_reason) == (S.OPERATION_FAILED, ResultReason.GENERAL_FAILURE)
     assert located() == []
+
+
+def test_each_thread_gives_back_what_it_failed_at_itself(monkeypatch):
+    """Of two, neither forgets the other's work, nor gives back what the other is still at."""
+    runner = jobs.Runner(conf.current(), [])
+    assert runner.lease.take()
+    submit(), submit()
+    first, second = runner._carrier(), runner._carrier()
+    taken_back, take_back = [], deferred.take_back
+
+    def fail(*_):
+        raise sealing.Unavailable("the token is away")
+
+    def note(message, holder, *, counts):
+        taken_back.append((message, counts))
+        take_back(message, holder, counts=counts)
+
+    monkeypatch.setattr(deferred, "carry_out", fail)
+    monkeypatch.setattr(deferred, "take_back", note)
+    for carrier in (first, second):
+        with pytest.raises(sealing.Unavailable):
+            carrier()
+    failed = set(DeferredRequest.objects.filter(stage=ProcessingStage.IN_PROCESS).values_list("message", flat=True))
+    monkeypatch.undo()
+    monkeypatch.setattr(deferred, "take_back", note)
+    assert first() == second() == 0.0
+    assert len(failed) == 2 and {message for message, _ in taken_back} == failed
+    assert len(located()) == 2 and not DeferredRequest.objects.filter(attempts__gt=1).exists()
 
 
 def test_a_worker_that_was_taken_for_dead_changes_nothing():
