@@ -193,7 +193,4 @@ def _loopback(name: str) -> Identity:
     if roles.ADMINISTRATOR in found.roles:
         return found
     # Whoever sits at the machine of a server that nobody has configured yet has to be able to do so.
-    return Identity(
-        found.username, found.method, found.namespace, "", found.groups, (*found.roles, roles.ADMINISTRATOR),
-        until=found.until,
-    )  # fmt: skip
+    return dataclasses.replace(found, roles=(*found.roles, roles.ADMINISTRATOR))

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from keystore import administration, authn
+from keystore import administration, approvals, authn
 from keystore.authn import Peer, credentials
 from keystore.models import Account, LoginFailure
 from kmip.enums import CredentialType
@@ -183,6 +183,15 @@ def test_the_default_user_needs_nothing_configured_and_this_machine(address, hea
         assert (identity.username, identity.method, identity.administers) == ("somebody", "loopback", True)
     else:
         refused(peer)
+
+
+def test_the_default_user_waits_for_approvals_as_all_do(configure, root):
+    """Being let in without a credential is no way round a rule of the namespace."""
+    configure(**{"auth.default_username": "somebody"})
+    administration.add_user(*root, "ann")
+    approvals.set_rule(*root, "destroy", needed=1, people=["ann"])
+    authn.forget()
+    assert [one.operation for one in known(Peer("http", "127.0.0.1")).approvals] == ["destroy"]
 
 
 def test_other_transports_have_no_default_user():
