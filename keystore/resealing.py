@@ -18,7 +18,16 @@ from django.db import models, transaction
 from django.db.models.functions import Substr
 
 from keystore import approvals, deferred, sealing, store
-from keystore.models import ApprovalRequest, DeferredRequest, ManagedObject, RootKey, SealingKey, WithheldObject
+from keystore.authn import totp
+from keystore.models import (
+    Account,
+    ApprovalRequest,
+    DeferredRequest,
+    ManagedObject,
+    RootKey,
+    SealingKey,
+    WithheldObject,
+)
 from keystore.sealing import SealingError
 
 #: Rows whose heads are looked at together, and rows that are sealed anew in one transaction.
@@ -46,6 +55,7 @@ TABLES: Final = (
     Table(DeferredRequest, "request", bound=partial(deferred.label, "request"), version=None),
     Table(DeferredRequest, "response", bound=partial(deferred.label, "response"), version=None),
     Table(ApprovalRequest, "action", bound=approvals.label, version=None),
+    Table(Account, "totp_secret", bound=totp.label, version=None),
 )
 
 

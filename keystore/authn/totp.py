@@ -1,21 +1,17 @@
 """The second factor of people at the console: the codes of authenticator apps (RFC 6238).
 
-An account's secret is encrypted in the database. A code counts once, and half a minute early or late.
+An account's secret is sealed in the database. A code counts once, and half a minute early or late.
 """
 
-import os
 from typing import Final
 
 import pyotp
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from pyotp.exceptions import OTPVerificationError
 
 from keystore import sealing
 from keystore.models import Account
 
 ISSUER: Final = "KMS"
-_NONCE: Final = 12
 
 
 def new_secret() -> str:
@@ -43,7 +39,7 @@ def has(account: Account) -> bool:
 
 def put(account: Account, secret: str | None, *, step: int = 0) -> None:
     """Give an account a secret, or take it away; the code of `step` has been used."""
-    sealed = None if secret is None else _seal(account, secret)
+    sealed = None if secret is None else sealing.sealer().seal(secret.encode(), label(str(account.pk)), 1)
     Account.objects.filter(pk=account.pk).update(totp_secret=sealed, totp_step=step)
     account.totp_secret = sealed
 
@@ -51,26 +47,11 @@ def put(account: Account, secret: str | None, *, step: int = 0) -> None:
 def accept(account: Account, code: str) -> bool:
     """Whether a code is right, and was not used before; it is from now on."""
     assert account.totp_secret is not None
-    step = step_of(_open(account), code)
+    secret = sealing.sealer().open(bytes(account.totp_secret), label(str(account.pk)), 1)
+    step = step_of(secret.decode(), code)
     return bool(Account.objects.filter(pk=account.pk, totp_step__lt=step).update(totp_step=step))
 
 
-def _key() -> AESGCM:
-    return AESGCM(sealing.sealer().derive("totp"))
-
-
-def _bound(account: Account) -> bytes:
-    return f"{account.namespace_id}/{account.username}".encode()
-
-
-def _seal(account: Account, secret: str) -> bytes:
-    nonce = os.urandom(_NONCE)
-    return nonce + _key().encrypt(nonce, secret.encode(), _bound(account))
-
-
-def _open(account: Account) -> str:
-    blob = bytes(account.totp_secret or b"")
-    try:
-        return _key().decrypt(blob[:_NONCE], blob[_NONCE:], _bound(account)).decode()
-    except (InvalidTag, ValueError) as exc:
-        raise sealing.SealingError(f"the second factor of {account.username} does not belong to this account") from exc
+def label(account: str) -> str:
+    """What the sealed secret of an account, known by its primary key, is bound to."""
+    return f"totp:{account}"

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from django.contrib.auth import get_user_model
 from django.test import Client
 
-from keystore import administration, authn, checks
+from keystore import administration, authn, checks, resealing, sealing
 from keystore.authn import accounts, certificates, totp
 from keystore.models import Account, AuditRecord, LoginFailure
 from tests.certificates import CLIENT, Pki, make
@@ -167,8 +167,17 @@ def test_the_secret_is_sealed_and_bound_to_its_account(factor):
     assert factor.secret.encode() not in bytes(account.totp_secret)
     other = accounts.ensure("default", "bob")
     Account.objects.filter(pk=other.pk).update(totp_secret=account.totp_secret)
-    with pytest.raises(Exception, match="does not belong to this account"):
+    with pytest.raises(Exception, match="does not belong to this row"):
         totp.accept(accounts.find("default", "bob"), later(factor))
+
+
+def test_the_secret_is_sealed_anew_with_all_else(factor):
+    """A rotation of sealing keys does not leave it under the old one, and its codes go on."""
+    before = sealing.number_of(bytes(Account.objects.get(username="alice").totp_secret))
+    resealing.rotate_sealing_keys(wait=0)
+    account = Account.objects.get(username="alice")
+    assert sealing.number_of(bytes(account.totp_secret)) != before
+    assert totp.accept(account, later(factor))
 
 
 def test_a_second_factor_is_removed_with_a_code_or_by_an_administrator(factor, client):
