@@ -85,12 +85,13 @@ def grant(peer: Peer, identity: Identity, uid: str, to: str, operations: int, *,
 
 def _asked_first(peer: Peer, identity: Identity, values: dict[str, Any]) -> KMIPError | None:
     """Keep a grant that people have to approve; what is raised then."""
-    with transaction.atomic():
+    detail = _detail(values["to"], values["operations"], values["expires"])
+    refusals = audit.refusals(identity, peer, "Grant Access", uid=values["uid"], detail=detail)
+    with refusals, transaction.atomic():
         managed = _grantable(identity, values)
         rule = approvals.rule_for(identity, approvals.GRANT, managed.object_type)
         if rule is None:
             return None
-        detail = _detail(values["to"], values["operations"], values["expires"])
         return approvals.submit_action(
             peer, identity, approvals.GRANT, values, rule=rule, uid=managed.uid, detail=detail
         )

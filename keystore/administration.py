@@ -117,10 +117,7 @@ def set_password(peer: Peer, identity: Identity, username: str, password: str) -
     with change(peer, identity, "Set Password", username):
         account = _account(identity.namespace, username)
         if password:
-            try:
-                validate_password(password)
-            except ValidationError as exc:
-                raise KMIPError(ResultReason.INVALID_FIELD, " ".join(exc.messages)) from exc
+            _check_password(password)
         Account.objects.filter(pk=account.pk).update(password=make_password(password) if password else "")
 
 
@@ -176,9 +173,8 @@ def add_person(peer: Peer, identity: Identity, username: str, password: str) -> 
 
 def set_person_password(peer: Peer, identity: Identity, username: str, password: str) -> None:
     """Give a user another password for the console, and let it try again at once. Raises `KMIPError` for a weak one."""
-    account = _account(identity.namespace, username)
     with change(peer, identity, "Set Console Password", username):
-        person = account.user
+        person = _account(identity.namespace, username).user
         if person is None:
             raise KMIPError(ResultReason.ITEM_NOT_FOUND, "the user does not log in at the console")
         _check_password(password, person)

@@ -45,6 +45,10 @@ LIFETIME: Final = 86_400
 MAX_LIFETIME: Final = 90 * 86_400
 MAX_PEOPLE: Final = 50
 
+#: What the audit calls changes of rules.
+SET: Final = "Set Approval Rule"
+REMOVE: Final = "Remove Approval Rule"
+
 WAITING: Final = ""
 APPROVED: Final = "approved"
 REFUSED: Final = "refused"
@@ -93,16 +97,19 @@ def set_rule(
 
     Raises `KMIPError`; with Operation Pending where the people of the rule that it replaces have to approve first.
     """
-    policy.check_administers(identity)
-    values = {
-        "operation": name,
-        "needed": needed,
-        "people": sorted(set(people)),
-        "object_types": sorted(roles.type_named(one).spelling for one in object_types),
-        "lifetime": lifetime,
-    }
-    _check_rule(identity.namespace, values)
-    _change_rule(peer, identity, values)
+    with audit.refusals(identity, peer, SET, detail=name):
+        policy.check_administers(identity)
+        values = {
+            "operation": name,
+            "needed": needed,
+            "people": sorted(set(people)),
+            "object_types": sorted(roles.type_named(one).spelling for one in object_types),
+            "lifetime": lifetime,
+        }
+        _check_rule(identity.namespace, values)
+        waits = _change_rule(peer, identity, values)
+    if waits is not None:
+        raise waits
 
 
 def _check_rule(namespace: str, values: dict[str, Any]) -> None:
@@ -122,40 +129,38 @@ def _check_rule(namespace: str, values: dict[str, Any]) -> None:
 
 def remove_rule(peer: Peer, identity: Identity, name: str) -> None:
     """Let an operation wait no more; raises `KMIPError` as `set_rule` does."""
-    policy.check_administers(identity)
-    if not ApprovalRule.objects.filter(namespace=identity.namespace, operation=name).exists():
-        raise KMIPError(ResultReason.ITEM_NOT_FOUND, f"there is no rule for {name}")
-    _change_rule(peer, identity, {"operation": name})
+    with audit.refusals(identity, peer, REMOVE, detail=name):
+        policy.check_administers(identity)
+        if not ApprovalRule.objects.filter(namespace=identity.namespace, operation=name).exists():
+            raise KMIPError(ResultReason.ITEM_NOT_FOUND, f"there is no rule for {name}")
+        waits = _change_rule(peer, identity, {"operation": name})
+    if waits is not None:
+        raise waits
 
 
-def _change_rule(peer: Peer, identity: Identity, values: dict[str, Any]) -> None:
+def _change_rule(peer: Peer, identity: Identity, values: dict[str, Any]) -> KMIPError | None:
+    """Change a rule, or ask its people first; what is raised then."""
     with transaction.atomic():
         row = ApprovalRule.objects.filter(namespace=identity.namespace, operation=values["operation"]).first()
         # Whoever works on the server's machine can change the database anyway; the record tells.
-        pending = None
-        if row is not None and identity.method != "local":
-            rule = Approval(RULE, frozenset(), row.needed, tuple(row.people), row.lifetime)
-            pending = submit_action(peer, identity, RULE, values, rule=rule, detail=_told(values))
-        else:
+        if row is None or identity.method == "local":
             carry_out_rule(peer, identity, values)
-    if pending is not None:
-        raise pending
+            return None
+        rule = Approval(RULE, frozenset(), row.needed, tuple(row.people), row.lifetime)
+        return submit_action(peer, identity, RULE, values, rule=rule, detail=_told(values))
 
 
 def carry_out_rule(peer: Peer, identity: Identity, values: dict[str, Any]) -> None:
     """Change a rule, with its record."""
-    policy.check_administers(identity)
     name = values["operation"]
-    mine = ApprovalRule.objects.filter(namespace=identity.namespace, operation=name)
-    if "needed" in values:
-        rest = {key: value for key, value in values.items() if key != "operation"}
-        ApprovalRule.objects.update_or_create(namespace=identity.namespace, operation=name, defaults=rest)
-    else:
-        mine.delete()
-    generations.changed(Kept.IDENTITIES)
-    audit.note(
-        identity, peer, "Set Approval Rule" if "needed" in values else "Remove Approval Rule", detail=_told(values)
-    )
+    with audit.recorded(identity, peer, SET if "needed" in values else REMOVE, detail=_told(values)):
+        policy.check_administers(identity)
+        if "needed" in values:
+            rest = {key: value for key, value in values.items() if key != "operation"}
+            ApprovalRule.objects.update_or_create(namespace=identity.namespace, operation=name, defaults=rest)
+        else:
+            ApprovalRule.objects.filter(namespace=identity.namespace, operation=name).delete()
+        generations.changed(Kept.IDENTITIES)
     transaction.on_commit(forget)
 
 
@@ -220,10 +225,9 @@ def submit_action(
     found = _asked(identity, digest)
     if found is None:
         number = os.urandom(16).hex()
-        found = _keep(peer, identity, rule, number, digest, voters, name, uid, detail)
         action = orjson.dumps({"values": values, "identity": deferred.pack(identity)})
         sealed = sealing.sealer().seal(action, label(number), 1)
-        ApprovalRequest.objects.filter(id=number).update(action=sealed)
+        found = _keep(peer, identity, rule, number, digest, voters, name, uid, detail, action=sealed)
     return pending(bytes.fromhex(found.id), rule)
 
 
@@ -273,6 +277,8 @@ def _keep(
     name: str,
     uid: str,
     detail: str,
+    *,
+    action: bytes | None = None,
 ) -> ApprovalRequest:
     now = clock.now()
     made = ApprovalRequest.objects.create(
@@ -285,6 +291,7 @@ def _keep(
         digest=digest,
         needed=rule.needed,
         people=voters,
+        action=action,
         created=now,
         expires=now + rule.lifetime * clock.SECOND,
     )
@@ -363,8 +370,9 @@ def vote(peer: Peer, identity: Identity, number: str, digest: str, *, approves: 
     With the last vote that is needed the request is carried out, before this returns (`FAILED` for a change that is not
     possible any more). Raises `KMIPError`.
     """
-    policy.check_manages(identity)
-    with transaction.atomic():
+    what = "Approve" if approves else "Refuse Approval"
+    with audit.refusals(identity, peer, what, detail=f"{number} {digest}"), transaction.atomic():
+        policy.check_manages(identity)
         row = ApprovalRequest.objects.select_for_update().filter(id=number, namespace=identity.namespace).first()
         if row is None or not _concerns(identity, row):
             raise KMIPError(ResultReason.ITEM_NOT_FOUND, "there is no such request")
@@ -376,7 +384,6 @@ def vote(peer: Peer, identity: Identity, number: str, digest: str, *, approves: 
                 )
         except IntegrityError as exc:
             raise KMIPError(ResultReason.PERMISSION_DENIED, "everybody votes once") from exc
-        what = "Approve" if approves else "Refuse Approval"
         audit.note(identity, peer, what, uid=row.uid, detail=f"{number} {row.operation} of {row.requester} {digest}")
         outcome = _count(row)
         if outcome != WAITING:

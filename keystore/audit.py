@@ -17,7 +17,6 @@ import secrets
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
 from itertools import count
@@ -132,26 +131,25 @@ def note(
     )
 
 
-@dataclass(slots=True)
-class Noted:
-    """What a record will say of the change that is being made."""
-
-    uid: str
-    detail: str
+@contextlib.contextmanager
+def refusals(
+    identity: Identity | None, peer: Peer, operation: str, *, uid: str = "", detail: str = ""
+) -> Iterator[None]:
+    """A login or change that writes its own record where it succeeds; a `KMIPError` leaves one of the failure."""
+    try:
+        yield
+    except KMIPError as exc:
+        note(identity, peer, operation, uid=uid, detail=detail, reason=str(exc.reason))
+        raise
 
 
 @contextlib.contextmanager
-def recorded(identity: Identity, peer: Peer, operation: str, *, uid: str = "", detail: str = "") -> Iterator[Noted]:
+def recorded(identity: Identity, peer: Peer, operation: str, *, uid: str = "", detail: str = "") -> Iterator[None]:
     """A change of rights or configuration, in one transaction with its record; a `KMIPError` undoes it, and a record
     of the failure stays."""
-    told = Noted(uid, detail)
-    try:
-        with transaction.atomic():
-            yield told
-            note(identity, peer, operation, uid=told.uid, detail=told.detail)
-    except KMIPError as exc:
-        note(identity, peer, operation, uid=told.uid, detail=told.detail, reason=str(exc.reason))
-        raise
+    with refusals(identity, peer, operation, uid=uid, detail=detail), transaction.atomic():
+        yield
+        note(identity, peer, operation, uid=uid, detail=detail)
 
 
 # Writing.

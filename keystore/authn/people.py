@@ -12,7 +12,6 @@ from keystore import audit, conf
 from keystore.authn import accounts, certificates, lockout, tokens, totp
 from keystore.authn.identities import Identity, Peer, refused
 from keystore.models import Account
-from kmip.errors import KMIPError
 
 LOGIN = "Log In"
 #: Said whatever was wrong.
@@ -21,15 +20,12 @@ WRONG = "User, password or code is wrong."
 
 def by_password(peer: Peer, username: str, password: str, code: str) -> User:
     """The person with a name, a password, and a code where a second factor is set up. Raises `KMIPError`."""
-    try:
+    with audit.refusals(None, peer, LOGIN, detail=f"password of {username}"):
         if lockout.is_locked(username, peer.address):
             raise refused(WRONG)
         found = _proven(peer, username, password, code)
         account = accounts.of_person(username)
         identity = accounts.identity(account, "session")
-    except KMIPError as exc:
-        audit.note(None, peer, LOGIN, detail=f"password of {username}", reason=str(exc.reason))
-        raise
     lockout.succeeded(username)
     way = "password and code" if totp.has(account) else "password"
     audit.note(identity, peer, LOGIN, detail=way)
@@ -49,27 +45,21 @@ def _proven(peer: Peer, username: str, password: str, code: str) -> User:
 
 def by_certificate(peer: Peer) -> User:
     """The person whom the client certificate of the connection names. Raises `KMIPError`."""
-    try:
+    with audit.refusals(None, peer, LOGIN, detail="client certificate"):
         identity = certificates.certificate(peer, None)
         if identity is None:
             raise refused("the browser has shown no client certificate")
         person = person_of(_account(identity))
-    except KMIPError as exc:
-        audit.note(None, peer, LOGIN, detail="client certificate", reason=str(exc.reason))
-        raise
     audit.note(identity, peer, LOGIN, detail="client certificate")
     return person
 
 
 def by_openid(peer: Peer, issuer: str, claims: dict[str, Any]) -> User:
     """The person whom an OpenID provider vouches for by claims that were verified. Raises `KMIPError`."""
-    try:
+    with audit.refusals(None, peer, LOGIN, detail=f"OpenID {issuer}"):
         account = tokens.account_of(issuer, claims, conf.current().auth.jwt_user_claim)
         identity = accounts.identity(account, "session")
         person = person_of(account)
-    except KMIPError as exc:
-        audit.note(None, peer, LOGIN, detail=f"OpenID {issuer}", reason=str(exc.reason))
-        raise
     audit.note(identity, peer, LOGIN, detail=f"OpenID {issuer}")
     return person
 

@@ -465,6 +465,25 @@ def test_a_rule_is_changed_with_the_approval_of_its_people(people):
     assert audit.records(audit.AuditRecord.objects.filter(operation="Set Approval Rule"), 9)[0].method == "local"
 
 
+@pytest.mark.django_db
+def test_what_is_refused_before_it_waits_is_recorded(people):
+    """A grant that may not be made, and a vote of somebody who has none."""
+    uid = created()
+    rule("grant")
+    assert refused(access.grant, peer("bob"), identity("bob"), uid, "user:cat", roles.bits([O.GET])) is (
+        R.OBJECT_NOT_FOUND
+    )
+    with pytest.raises(KMIPError):
+        access.grant(peer("alice"), identity("alice"), uid, "user:bob", roles.bits([O.GET]))
+    (shown,) = approvals.shown(identity("ann"))
+    assert refused(vote, "root", shown.id) is R.PERMISSION_DENIED
+    failures = audit.AuditRecord.objects.filter(result="Failure").order_by("id")
+    assert list(failures.values_list("user", "operation", "object", "reason")) == [
+        ("bob", "Grant Access", uid, str(R.OBJECT_NOT_FOUND)),
+        ("root", "Approve", "", str(R.PERMISSION_DENIED)),
+    ]
+
+
 BAD_RULES = {
     "not an operation": ("locate", {}, R.INVALID_FIELD),
     "nobody needed": ("destroy", {"needed": 0}, R.INVALID_FIELD),
@@ -481,9 +500,11 @@ BAD_RULES = {
 @pytest.mark.django_db
 @pytest.mark.parametrize("name, more, reason", BAD_RULES.values(), ids=BAD_RULES)
 def test_rules_that_cannot_be_are_refused(people, name, more, reason):
-    """Each for its own reason."""
+    """Each for its own reason, which is in the audit."""
     assert refused(rule, name, **more) is reason
     assert not ApprovalRule.objects.exists()
+    record = audit.AuditRecord.objects.get(operation=approvals.SET)
+    assert (record.result, record.reason, record.detail) == ("Failure", str(reason), name)
 
 
 @pytest.mark.django_db
