@@ -404,7 +404,13 @@ def changed() -> None:
 
 def revoked(fingerprint: str) -> bool:
     """Whether a certificate was revoked here, by its SHA-256 in hexadecimal."""
-    return IssuedCertificate.objects.filter(fingerprint=fingerprint, revoked__isnull=False).exists()
+    return bool(revoked_among([fingerprint]))
+
+
+def revoked_among(fingerprints: Iterable[str]) -> set[str]:
+    """Those of some certificates that were revoked here."""
+    rows = IssuedCertificate.objects.filter(fingerprint__in=list(fingerprints), revoked__isnull=False)
+    return set(rows.values_list("fingerprint", flat=True))
 
 
 def revoked_fingerprints(now: int) -> dict[str, bool]:
@@ -417,10 +423,8 @@ def client_authorities() -> list[bytes]:
     """The certificates, in DER, of the authorities whose clients the listeners accept; none that is revoked."""
     rows = Authority.objects.filter(clients=True).values_list("certificate", flat=True)
     found = {issuing.fingerprint(bytes(one)): bytes(one) for one in rows}
-    gone = IssuedCertificate.objects.filter(fingerprint__in=found, revoked__isnull=False)
-    for fingerprint in gone.values_list("fingerprint", flat=True):
-        del found[fingerprint]
-    return list(found.values())
+    gone = revoked_among(found)
+    return [certificate for fingerprint, certificate in found.items() if fingerprint not in gone]
 
 
 def accepted_clients() -> dict[str, bytes]:

@@ -8,7 +8,6 @@ made for clients are handed out once and kept nowhere.
 import hashlib
 import secrets
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -166,10 +165,9 @@ def use_authority(peer: Peer, uid: str, *, trusted: bool = True) -> Authority:
     found = ca.authority_of(identity.namespace, uid)
     if found is None:
         raise _absent("there is no authority with this certificate")
-    with transaction.atomic():
+    what = "Trust" if trusted else "Distrust"
+    with audit.recorded(identity, peer, f"{what} Authority", uid=uid, detail=found.subject):
         ca.trust_clients(found, trusted=trusted)
-        what = "Trust" if trusted else "Distrust"
-        audit.note(identity, peer, f"{what} Authority", uid=uid, detail=found.subject)
     return found
 
 
@@ -347,10 +345,9 @@ _NOT_REVOKED: Final = frozenset(
 
 
 def _mark_revoked(peer: Peer, row: IssuedCertificate, code: RevocationReasonCode) -> None:
-    identity = administrator(peer)
-    with transaction.atomic():
+    detail = f"{row.subject} {row.fingerprint}"
+    with audit.recorded(administrator(peer), peer, "Revoke Certificate", uid=row.uid, detail=detail):
         ca.mark_revoked(row, code, int(time.time()))
-        audit.note(identity, peer, "Revoke Certificate", uid=row.uid, detail=f"{row.subject} {row.fingerprint}")
 
 
 def _named(subject: str) -> str | None:
@@ -375,7 +372,7 @@ def new_token(peer: Peer, name: str, hours: float | None = None) -> tuple[str, d
     token = TOKEN_PREFIX + secrets.token_urlsafe(24)
     now = int(time.time())
     expires = now + int(3600 * (hours if hours is not None else conf.current().pki.token_hours))
-    with transaction.atomic():
+    with audit.recorded(identity, peer, "Create Registration Token", detail=name):
         RegistrationToken.objects.create(
             digest=_digest(token),
             name=name,
@@ -385,7 +382,6 @@ def new_token(peer: Peer, name: str, hours: float | None = None) -> tuple[str, d
             created=now,
             expires=expires,
         )
-        audit.note(identity, peer, "Create Registration Token", detail=name)
     return token, datetime.fromtimestamp(expires, UTC)
 
 
@@ -398,12 +394,11 @@ def tokens() -> list[RegistrationToken]:
 def withdraw_token(peer: Peer, digest: str) -> None:
     """Let a token, known by its digest, be used no more; raises `KMIPError` where there is none."""
     identity = administrator(peer)
-    with transaction.atomic():
-        row = RegistrationToken.objects.filter(digest=digest, used__isnull=True).first()
-        if row is None:
+    mine = RegistrationToken.objects.filter(digest=digest)
+    name = mine.values_list("name", flat=True).first() or ""
+    with audit.recorded(identity, peer, "Withdraw Registration Token", detail=name):
+        if not mine.filter(used__isnull=True).delete()[0]:
             raise _absent("there is no such token, or it has been used")
-        row.delete()
-        audit.note(identity, peer, "Withdraw Registration Token", detail=row.name)
 
 
 def redeem(token: str, request: bytes, address: str) -> Enrolled:
@@ -498,7 +493,8 @@ def decide(peer: Peer, fingerprint: str, *, accept: bool, name: str | None = Non
     if len(found) != 1:
         raise _absent("no such certificate waits; give at least 8 digits of its fingerprint")
     row = found[0]
-    with transaction.atomic():
+    what = "Accept Client" if accept else "Refuse Client"
+    with audit.recorded(identity, peer, what, detail=f"{row.subject} {row.fingerprint}"):
         if accept:
             certificate = ca.load(bytes(row.certificate))
             username = name or certificates.username_of(certificate)
@@ -511,9 +507,6 @@ def decide(peer: Peer, fingerprint: str, *, accept: bool, name: str | None = Non
         ClientCertificate.objects.filter(fingerprint=row.fingerprint).update(disabled=not accept)
         WaitingClient.objects.filter(fingerprint=row.fingerprint).update(
             decision="accepted" if accept else "refused", decided_by=identity.username, decided=int(time.time())
-        )
-        audit.note(
-            identity, peer, "Accept Client" if accept else "Refuse Client", detail=f"{row.subject} {row.fingerprint}"
         )
         ca.changed()
     row.refresh_from_db()
@@ -538,9 +531,3 @@ def certificate_of(fingerprint: str) -> tuple[ClientCertificate | None, IssuedCe
     """What is known of a client's certificate: whose it is, and what an authority here signed or revoked."""
     mine = ClientCertificate.objects.select_related("account").filter(fingerprint=fingerprint).first()
     return mine, IssuedCertificate.objects.select_related("authority").filter(fingerprint=fingerprint).first()
-
-
-def revoked_among(fingerprints: Iterable[str]) -> set[str]:
-    """Those of some certificates that were revoked here."""
-    rows = IssuedCertificate.objects.filter(fingerprint__in=list(fingerprints), revoked__isnull=False)
-    return set(rows.values_list("fingerprint", flat=True))

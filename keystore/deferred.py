@@ -168,10 +168,36 @@ def _take(message: str, holder: str) -> bool:
     return bool(rows.update(stage=ProcessingStage.IN_PROCESS, holder=holder, attempts=F("attempts") + 1))
 
 
+def _in_hand(message: str, holder: str) -> QuerySet[DeferredRequest]:
+    """What a holder carries out of a message."""
+    return DeferredRequest.objects.filter(message=message, stage=ProcessingStage.IN_PROCESS, holder=holder)
+
+
+def _give_back(rows: QuerySet[DeferredRequest], **values: Any) -> int:
+    """Let what is being carried out wait again; how many items that were."""
+    return rows.update(stage=ProcessingStage.SUBMITTED, holder="", **values)
+
+
+def _complete(
+    rows: QuerySet[DeferredRequest], outcome: ResultStatus, response: bytes | None = None, **values: Any
+) -> bool:
+    """End requests, whose results, sealed, are kept for a while from now on; False where there are none to end."""
+    return bool(
+        rows.update(
+            stage=ProcessingStage.COMPLETED,
+            outcome=outcome,
+            completed=clock.Now(),
+            expires=clock.Now() + int(conf.current().jobs.result_lifetime * clock.SECOND),
+            request=None,
+            response=response,
+            **values,
+        )
+    )
+
+
 def carry_out(message: str, holder: str) -> bool:
     """Carry out work that is the holder's; False where it was lost meanwhile, and nothing of it stays."""
-    mine = DeferredRequest.objects.filter(message=message, stage=ProcessingStage.IN_PROCESS, holder=holder)
-    return _carry_out(mine, holder, lambda: None)
+    return _carry_out(_in_hand(message, holder), holder, lambda: None)
 
 
 def _carry_out(mine: QuerySet[DeferredRequest], holder: str, take: Callable[[], None]) -> bool:
@@ -192,40 +218,24 @@ def _carry_out(mine: QuerySet[DeferredRequest], holder: str, take: Callable[[], 
 
 def _finish(rows: Sequence[DeferredRequest], holder: str, results: Iterable[tuple[ResultStatus, bytes]]) -> None:
     for row, (status, response) in zip(rows, results, strict=True):
-        changed = DeferredRequest.objects.filter(id=row.id, stage=ProcessingStage.IN_PROCESS, holder=holder).update(
-            stage=ProcessingStage.COMPLETED,
-            outcome=status,
-            completed=clock.Now(),
-            expires=clock.Now() + int(conf.current().jobs.result_lifetime * clock.SECOND),
-            request=None,
-            response=_seal(response, row.id, "response"),
-        )
-        if not changed:
+        mine = _in_hand(row.message, holder).filter(id=row.id)
+        if not _complete(mine, status, _seal(response, row.id, "response")):
             raise Lost
 
 
 def abandon(message: str, holder: str) -> None:
     """Let the holder's work end as failed, without a response."""
-    DeferredRequest.objects.filter(message=message, stage=ProcessingStage.IN_PROCESS, holder=holder).update(
-        stage=ProcessingStage.COMPLETED,
-        outcome=ResultStatus.OPERATION_FAILED,
-        completed=clock.Now(),
-        expires=clock.Now() + int(conf.current().jobs.result_lifetime * clock.SECOND),
-        request=None,
-    )
+    _complete(_in_hand(message, holder), ResultStatus.OPERATION_FAILED)
 
 
 def take_back(message: str, holder: str, *, counts: bool) -> None:
     """Let work that the holder could not carry out wait again; `counts` if the work itself may be what failed."""
-    DeferredRequest.objects.filter(message=message, stage=ProcessingStage.IN_PROCESS, holder=holder).update(
-        stage=ProcessingStage.SUBMITTED, holder="", attempts=F("attempts") - (0 if counts else 1)
-    )
+    _give_back(_in_hand(message, holder), attempts=F("attempts") - (0 if counts else 1))
 
 
 def take_over(holder: str) -> int:
     """Give back what earlier holders had begun; how many items that were."""
-    begun = DeferredRequest.objects.filter(stage=ProcessingStage.IN_PROCESS).exclude(holder=holder)
-    return begun.update(stage=ProcessingStage.SUBMITTED, holder="")
+    return _give_back(DeferredRequest.objects.filter(stage=ProcessingStage.IN_PROCESS).exclude(holder=holder))
 
 
 # Requests that wait for people's approval (`approvals`).
@@ -256,17 +266,8 @@ def refuse(correlation: str, error: KMIPError) -> bool:
         result_reason=reason_in(error.reason, Version(row.version), Operation(row.operation)),
         result_message=error.message,
     )
-    return bool(
-        _held(correlation).update(
-            held=False,
-            stage=ProcessingStage.COMPLETED,
-            outcome=error.status,
-            completed=clock.Now(),
-            expires=clock.Now() + int(conf.current().jobs.result_lifetime * clock.SECOND),
-            request=None,
-            response=_seal(ttlv.encode(dump(response, Tag.BATCH_ITEM, Version(row.version))), correlation, "response"),
-        )
-    )
+    encoded = ttlv.encode(dump(response, Tag.BATCH_ITEM, Version(row.version)))
+    return _complete(_held(correlation), error.status, _seal(encoded, correlation, "response"), held=False)
 
 
 # For the owner. Others' requests do not exist.
@@ -296,18 +297,10 @@ def was_canceled(row: DeferredRequest) -> bool:
 def cancel(identity: Identity, correlation: bytes) -> CancellationResult:
     """Cancel a request, also one that is being carried out: its results will find that it no longer waits for them."""
     rows = _own(identity).filter(id=correlation.hex())
-    canceled = rows.filter(stage__in=UNFINISHED).update(
-        stage=ProcessingStage.COMPLETED,
-        outcome=ResultStatus.OPERATION_UNDONE,
-        completed=clock.Now(),
-        obtained=True,
-        request=None,
-    )
-    if canceled:
+    if _complete(rows.filter(stage__in=UNFINISHED), ResultStatus.OPERATION_UNDONE, obtained=True):
         # What the message's other items were part of goes on without it.
         message = rows.values_list("message", flat=True)
-        others = DeferredRequest.objects.filter(message__in=list(message), stage=ProcessingStage.IN_PROCESS)
-        others.update(stage=ProcessingStage.SUBMITTED, holder="")
+        _give_back(DeferredRequest.objects.filter(message__in=list(message), stage=ProcessingStage.IN_PROCESS))
         return CancellationResult.CANCELED
     row = rows.first()
     if row is None:
@@ -333,9 +326,8 @@ def hurry(row: DeferredRequest) -> None:
     """Carry out a waiting request now, in this process; one that is being carried out will be waited for by Poll."""
     DeferredRequest.objects.filter(id=row.id).update(awaited=True)
     alive = JobLease.objects.filter(expires__gt=clock.Now()).values("holder")
-    DeferredRequest.objects.filter(message=row.message, stage=ProcessingStage.IN_PROCESS).exclude(
-        holder__in=alive
-    ).update(stage=ProcessingStage.SUBMITTED, holder="")
+    begun = DeferredRequest.objects.filter(message=row.message, stage=ProcessingStage.IN_PROCESS)
+    _give_back(begun.exclude(holder__in=alive))
     holder = "process:" + os.urandom(16).hex()
 
     def take() -> None:

@@ -311,24 +311,32 @@ def forget() -> int:
     return count
 
 
-def refusals(limit: int) -> list[HandshakeRecord]:
-    """The last handshakes that were refused, of every listener and node."""
-    return list(HandshakeRecord.objects.filter(accepted=False).order_by("-last", "-id")[:limit])
+def records(
+    limit: int = KEPT, *, listener: str = "", refused: bool = False, fingerprint: str = "", since: int = 0
+) -> list[HandshakeRecord]:
+    """The last handshakes, of every listener and node or of one listener; only those that were refused, of one
+    certificate, or since a moment (milliseconds since 1970)."""
+    rows = HandshakeRecord.objects.filter(last__gte=since)
+    if listener:
+        rows = rows.filter(listener=listener)
+    if refused:
+        rows = rows.filter(accepted=False)
+    if fingerprint:
+        rows = rows.filter(fingerprint=fingerprint)
+    return list(rows.order_by("-last", "-id")[:limit])
+
+
+_SHOWN: Final = tuple(field.name for field in HandshakeRecord._meta.fields if field.name not in ("id", "key"))
+
+
+def shown(record: HandshakeRecord) -> dict[str, Any]:
+    """Everything that is known of a handshake, for JSON."""
+    return {name: getattr(record, name) for name in _SHOWN}
 
 
 def any_accepted(listener: str) -> bool:
     """Whether a listener has let anybody in, as far as is on record."""
     return HandshakeRecord.objects.filter(listener=listener, accepted=True).exists()
-
-
-def of_certificate(fingerprint: str) -> list[HandshakeRecord]:
-    """The handshakes of a certificate, the last first."""
-    return list(HandshakeRecord.objects.filter(fingerprint=fingerprint).order_by("-last", "-id"))
-
-
-def refusals_since(moment: int, limit: int) -> list[HandshakeRecord]:
-    """The handshakes that were refused since a moment (milliseconds since 1970), the last first."""
-    return list(HandshakeRecord.objects.filter(accepted=False, last__gte=moment).order_by("-last", "-id")[:limit])
 
 
 def _values(entry: Entry) -> dict[str, object]:

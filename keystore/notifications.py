@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 from django.db import transaction
 from django.db.models import F
 
-from keystore import approvals, audit, authn, clock, compiled, conf, objects, policy, roles, store
+from keystore import approvals, audit, authn, ca, clock, compiled, conf, objects, policy, roles, store
 from keystore.authn import Identity, Peer
 from keystore.models import Endpoint, ManagedObject, Notification
 from keystore.store import Managed
@@ -155,12 +155,12 @@ class Courier:
         while (row := self._claim(identity)) is not None:
             operation = Operation(row.operation)
             if self._operations is not None and operation not in self._operations:
-                self._drop(identity, row, f"the client does not take {operation}")
+                _end(identity, self.peer, row, f"the client does not take {operation}")
                 continue
             try:
                 payload = self._payload(identity, row)
             except KMIPError as exc:
-                self._drop(identity, row, exc.message)
+                _end(identity, self.peer, row, exc.message)
                 continue
             return self._request(operation, payload, row)
         if time.monotonic() - self._heard > SILENCE:
@@ -184,10 +184,9 @@ class Courier:
         if succeeded:
             if sent.operation is Operation.PUT:
                 store.no_longer_fresh([store.key_of(identity.namespace, sent.notification.uid)])
-            if Notification.objects.filter(id=sent.notification.id).delete()[0]:
-                self._record(identity, sent.notification, "")
+            _end(identity, self.peer, sent.notification)
         elif item.result_reason == ResultReason.OPERATION_NOT_SUPPORTED:
-            self._drop(identity, sent.notification, f"the client does not take {sent.operation}")
+            _end(identity, self.peer, sent.notification, f"the client does not take {sent.operation}")
         else:
             self._failed(identity, sent.notification, str(item.result_reason))
 
@@ -253,14 +252,7 @@ class Courier:
         attributes = managed.attributes
         if attributes.sensitive or attributes.extractable is False:
             raise KMIPError(ResultReason.PERMISSION_DENIED, "the object may not leave the server")
-        replaced = next(
-            (
-                str(link.linked_object_identifier)
-                for link in attributes.link
-                if link.link_type == LinkType.REPLACED_OBJECT_LINK
-            ),
-            None,
-        )
+        replaced = ca.linked(managed, LinkType.REPLACED_OBJECT_LINK)
         return PutRequest(
             unique_identifier=managed.uid,
             put_function=PutFunction.NEW if replaced is None else PutFunction.REPLACE,
@@ -289,7 +281,7 @@ class Courier:
 
     def _failed(self, identity: Identity, row: Notification, why: str) -> None:
         if row.attempts + 1 >= MAX_ATTEMPTS:
-            self._drop(identity, row, why)
+            _end(identity, self.peer, row, why)
             return
         pause = min(2**row.attempts, LONGEST_PAUSE) * clock.SECOND
         Notification.objects.filter(id=row.id, holder=self._holder).update(
@@ -300,19 +292,18 @@ class Courier:
             last_error=why[:255],
         )
 
-    def _drop(self, identity: Identity, row: Notification, why: str) -> None:
-        if Notification.objects.filter(id=row.id).delete()[0]:
-            self._record(identity, row, why)
 
-    def _record(self, identity: Identity, row: Notification, why: str) -> None:
-        _note(identity, self.peer, row, why)
-
-
-def _note(identity: Identity, peer: Peer, row: Notification, why: str) -> None:
-    operation = str(Operation(row.operation))
+def _end(identity: Identity, peer: Peer, row: Notification, why: str = "") -> bool:
+    """Take a notification from the queue, with a record of it; `why` says what it was dropped for. False where another
+    process has done so."""
+    with transaction.atomic():
+        if not Notification.objects.filter(id=row.id).delete()[0]:
+            return False
+        operation = str(Operation(row.operation))
+        audit.note(identity, peer, operation, uid=row.uid, reason="Dropped" if why else "", detail=why)
     if why:
         log.warning("%s of %s for %r dropped: %s", operation, row.uid, row.username, why)
-    audit.note(identity, peer, operation, uid=row.uid, reason="Dropped" if why else "", detail=why)
+    return True
 
 
 def settle() -> None:
@@ -334,8 +325,6 @@ def expire(now: int) -> int:
     """Drop what has waited too long, and subscriptions whose client has not come back; how many."""
     count = 0
     for row in Notification.objects.filter(expires__lte=now)[:1000]:
-        if Notification.objects.filter(id=row.id).delete()[0]:
-            why = row.last_error or "no client took it in time"
-            _note(Identity(row.username, "courier", row.namespace), Peer("job"), row, why)
-            count += 1
+        why = row.last_error or "no client took it in time"
+        count += _end(Identity(row.username, "courier", row.namespace), Peer("job"), row, why)
     return count + Endpoint.objects.filter(expires__lte=now).delete()[0]

@@ -148,8 +148,7 @@ def issue(
         remaining=requests,
         **_limit(limits),
     )
-    for right in rights or ():
-        models.TicketRight.objects.create(ticket=row, **_packed(right))
+    models.TicketRight.objects.bulk_create(models.TicketRight(ticket=row, **_packed(right)) for right in rights or ())
     return ticket
 
 

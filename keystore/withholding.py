@@ -35,7 +35,8 @@ def withhold(managed: Managed, before: Attributes, by: Identity) -> None:
     in_token = tokenkeys.is_reference(material)
     if delay <= 0 and not in_token:
         return
-    transaction.on_commit(_purge_now)
+    if delay <= 0:
+        transaction.on_commit(_purge_now)
     # By the database's clock: a node whose own is wrong forgets nothing too soon.
     destroyed = clock.now() // clock.SECOND
     content = orjson.dumps(

@@ -16,8 +16,9 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_GET, require_POST, require_safe
 
 from keystore import authn, bundles, ca, clients, conf, policy
+from keystore import handshakes as records
 from keystore.crypto import x509_issuing as issuing
-from keystore.models import Authority, HandshakeRecord
+from keystore.models import Authority
 from kmip.enums import ResultReason
 from kmip.errors import KMIPError
 from kmip_api.views import peer_of
@@ -309,12 +310,6 @@ def handshakes(request: HttpRequest) -> HttpResponse:
     limit = request.GET.get("limit", "100")
     if not limit.isdecimal() or not 0 < int(limit) <= 1000:
         raise KMIPError(ResultReason.INVALID_FIELD, "limit is 1 to 1000")
-    rows = HandshakeRecord.objects.order_by("-last", "-id")
-    if listener := request.GET.get("listener"):
-        rows = rows.filter(listener=listener)
-    if request.GET.get("refused"):
-        rows = rows.filter(accepted=False)
-    return JsonResponse(list(rows.values(*SHOWN)[: int(limit)]), safe=False)
-
-
-SHOWN = tuple(field.name for field in HandshakeRecord._meta.fields if field.name not in ("id", "key"))
+    listener, refused = request.GET.get("listener", ""), bool(request.GET.get("refused"))
+    rows = records.records(int(limit), listener=listener, refused=refused)
+    return JsonResponse([records.shown(row) for row in rows], safe=False)

@@ -14,7 +14,7 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_POST
 
-from keystore import administration, bundles, clients, conf, handshakes
+from keystore import administration, bundles, ca, clients, conf, handshakes
 from keystore.authn import accounts
 from keystore.clients import Enrolled
 from keystore.models import ClientCertificate, HandshakeRecord
@@ -66,7 +66,7 @@ def listed(request: HttpRequest) -> HttpResponse:
     beginning, now = request.GET.get("q", "").strip(), int(time.time())
     after = tuple(request.GET.getlist("after"))
     found = clients.known(beginning, after if len(after) == 3 else None, PAGE + 1)
-    revoked = clients.revoked_among(one.fingerprint for one in found)
+    revoked = ca.revoked_among(one.fingerprint for one in found)
     rows = [
         Row(
             one,
@@ -86,7 +86,7 @@ def listed(request: HttpRequest) -> HttpResponse:
         "first": bool(after),
         "home": session.identity(request).namespace,
         "waiting": [(one, describe.moment(one.last_seen)) for one in clients.waiting()],
-        "handshakes": handshakes.refusals(REFUSED),
+        "handshakes": handshakes.records(REFUSED, refused=True),
     }
     return site.page(request, "ui/clients.html", context)
 
@@ -249,7 +249,7 @@ def _arrival(fingerprint: str, mine: list[HandshakeRecord], since: int) -> dict[
         "fingerprint": fingerprint,
         "since": since,
         "arrived": accepted,
-        "handshakes": [] if accepted else refused or handshakes.refusals_since(since, REFUSED),
+        "handshakes": [] if accepted else refused or handshakes.records(REFUSED, refused=True, since=since),
     }
 
 
@@ -258,7 +258,7 @@ def arrival(request: HttpRequest, fingerprint: str) -> HttpResponse:
     operators(request)
     since = request.GET.get("since", "")
     moment = int(since) if since.isdecimal() and len(since) < 16 else 0
-    context = _arrival(fingerprint, handshakes.of_certificate(fingerprint), moment)
+    context = _arrival(fingerprint, handshakes.records(fingerprint=fingerprint), moment)
     if request.headers.get("HX-Request"):
         return site.page(request, "ui/_arrival.html", context)
     return HttpResponseRedirect(reverse("ui:client", args=[fingerprint]))
@@ -273,7 +273,7 @@ def show(request: HttpRequest, fingerprint: str) -> HttpResponse:
     mine, issued = clients.certificate_of(fingerprint)
     if mine is None:
         raise Http404
-    now, records = int(time.time()), handshakes.of_certificate(fingerprint)
+    now, records = int(time.time()), handshakes.records(fingerprint=fingerprint)
     status, well = _status(mine, issued is not None and issued.revoked is not None, now)
     context = {
         "title": mine.account.username,

@@ -161,7 +161,7 @@ def _server(total: int) -> dict[str, Any]:
         "steps": first_steps(total, saved=saved is not None),
         "sealing": config.sealing.provider.rpartition(".")[2].removesuffix("_provider"),
         "nodes": [(one.node, one.up, describe.moment(one.node.started), one.silent) for one in nodes.states()],
-        "handshakes": handshakes.refusals(REFUSED),
+        "handshakes": handshakes.records(REFUSED, refused=True),
         "waiting": clients.waiting_count(),
         "refusals": session.turned_away(REFUSED),
     }

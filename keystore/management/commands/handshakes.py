@@ -6,6 +6,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
+from keystore import handshakes
 from keystore.models import HandshakeRecord
 
 
@@ -20,21 +21,9 @@ class Command(BaseCommand):
         parser.add_argument("--json", action="store_true", help="Everything that is known, a JSON object a line.")
 
     def handle(self, *args: object, **options: Any) -> None:
-        rows = HandshakeRecord.objects.order_by("-last", "-id")
-        if options["listener"]:
-            rows = rows.filter(listener=options["listener"])
-        if options["refused"]:
-            rows = rows.filter(accepted=False)
-        for row in rows[: max(1, options["limit"])]:
-            self.stdout.write(json.dumps(_everything(row)) if options["json"] else _line(row))
-
-
-def _everything(row: HandshakeRecord) -> dict[str, Any]:
-    return {
-        field.name: getattr(row, field.name)
-        for field in HandshakeRecord._meta.fields
-        if field.name not in ("id", "key")
-    }
+        limit, listener = max(1, options["limit"]), options["listener"] or ""
+        for row in handshakes.records(limit, listener=listener, refused=options["refused"]):
+            self.stdout.write(json.dumps(handshakes.shown(row)) if options["json"] else _line(row))
 
 
 def _line(row: HandshakeRecord) -> str:
