@@ -56,6 +56,7 @@ from kmip.enums import (
     HashingAlgorithm,
     MaskGenerator,
     PaddingMethod,
+    RecommendedCurve,
     ResultReason,
 )
 from kmip.errors import KMIPError
@@ -830,7 +831,7 @@ def _decrypt_elsewhere(key: Remote, plan: Plan, data: bytes, aad: bytes | None, 
 def rsa_padding(parameters: CryptographicParameters, policy: CryptoPolicy, *, encrypting: bool) -> AsymmetricPadding:
     """The padding of an RSA encryption; without a Padding Method it is OAEP (2.1, 4.16)."""
     method = parameters.padding_method or P.OAEP
-    policy.check(padding=method, hashing=parameters.hashing_algorithm, protect=encrypting)
+    policy.check(padding=method, protect=encrypting)
     if method == P.PKCS1_V1_5:
         return PKCS1v15()
     if method != P.OAEP:
@@ -838,6 +839,8 @@ def rsa_padding(parameters: CryptographicParameters, policy: CryptoPolicy, *, en
     if parameters.mask_generator not in (None, MaskGenerator.MGF1):
         raise unsupported(f"mask generator {parameters.mask_generator} is not supported")
     hashing = parameters.hashing_algorithm or (H.SHA_256 if parameters.padding_method is None else H.SHA_1)
+    for one in (hashing, parameters.mask_generator_hashing_algorithm):
+        policy.check(hashing=one, protect=encrypting)
     return oaep(hashing, parameters.mask_generator_hashing_algorithm, parameters.p_source)
 
 
@@ -925,16 +928,13 @@ def ecies_encrypt(
     The KDF takes the ephemeral public key as shared information and gives key (32 bytes) and IV (12 bytes); each key
     pair is used once, so the IV never repeats.
     """
+    policy.check(A.AES, mode=B.GCM, curve=_curve(key), hashing=hashing)
     if isinstance(key, ec.EllipticCurvePublicKey):
-        policy.check(curve=CURVE_BY_NAME.get(key.curve.name))
         ephemeral: _AgreementPrivate = ec.generate_private_key(key.curve)
     elif isinstance(key, x25519.X25519PublicKey):
-        policy.check(curve=algorithms.C.CURVE25519)
         ephemeral = x25519.X25519PrivateKey.generate()
     else:
-        policy.check(curve=algorithms.C.CURVE448)
         ephemeral = x448.X448PrivateKey.generate()
-    policy.check(A.AES, mode=B.GCM, hashing=hashing)
     share = _share(ephemeral.public_key())
     secret = agree(ephemeral, key)
     derived = _x963(secret, share, hashing)
@@ -945,7 +945,7 @@ def ecies_decrypt(
     key: _AgreementPrivate, data: bytes, hashing: HashingAlgorithm = H.SHA_256, *, policy: CryptoPolicy = DEFAULT
 ) -> bytes:
     """Open what `ecies_encrypt` made."""
-    policy.check(A.AES, mode=B.GCM, hashing=hashing, protect=False)
+    policy.check(A.AES, mode=B.GCM, curve=_curve(key.public_key()), hashing=hashing, protect=False)
     size = len(_share(key.public_key()))
     share = data[:size]
     try:
@@ -953,6 +953,12 @@ def ecies_decrypt(
         return aead.AESGCM(derived[:32]).decrypt(derived[32:], data[size:], None)
     except (ValueError, InvalidTag, KMIPError) as exc:
         raise failure("the data cannot be decrypted") from exc
+
+
+def _curve(key: _AgreementPublic) -> RecommendedCurve | None:
+    if isinstance(key, ec.EllipticCurvePublicKey):
+        return CURVE_BY_NAME.get(key.curve.name)
+    return algorithms.C.CURVE25519 if isinstance(key, x25519.X25519PublicKey) else algorithms.C.CURVE448
 
 
 def agree(private: PrivateKey, public: PublicKey) -> bytes:

@@ -24,6 +24,7 @@ from keystore.crypto.algorithms import (
     WITHOUT_IV,
     A,
     B,
+    DHPrivateKey,
     H,
     Mac,
     PrivateKey,
@@ -34,6 +35,7 @@ from keystore.crypto.algorithms import (
     symmetric,
     unsupported,
 )
+from keystore.crypto.keys import facts
 from keystore.crypto.policy import DEFAULT, CryptoPolicy
 from kmip.enums import CryptographicAlgorithm, DerivationMethod, HashingAlgorithm, ResultReason
 from kmip.errors import KMIPError
@@ -97,7 +99,8 @@ def derive(
 
 def agree(bits: int | None, private: PrivateKey, public: PublicKey, *, policy: CryptoPolicy = DEFAULT) -> bytes:
     """`bits` bits of the secret that two keys agree on (ASYMMETRIC_KEY), taken from its beginning."""
-    policy.check(A.ECDH)
+    _, size, curve = facts(private)
+    policy.check(A.DH if isinstance(private, DHPrivateKey) else A.ECDH, bits=size, curve=curve)
     secret = ciphers.agree(private, public)
     if not bits or bits % 8 or bits > len(secret) * 8:
         raise KMIPError(

@@ -308,6 +308,7 @@ def _rsa_plan(
         raise unsupported("PSS has the standard trailer only (RFC 8017, A.2.3: 1)")
     # A mask generator without a hash of its own takes the hash of the data: the signatures in the OASIS cases of the
     # cryptographic services do, whatever the text of 4.16 says of SHA-1.
+    policy.check(hashing=parameters.mask_generator_hashing_algorithm, protect=protect)
     mask = MGF1(hash_of(parameters.mask_generator_hashing_algorithm or hashing or H.SHA_256))
     if parameters.salt_length is not None:
         if not 0 <= parameters.salt_length <= key.key_size // 8:
