@@ -4,7 +4,6 @@ import socket
 import ssl
 import sys
 import threading
-from pathlib import Path
 
 
 def serve(listener: socket.socket, context: ssl.SSLContext) -> None:
@@ -25,14 +24,13 @@ def _echo(raw: socket.socket, context: ssl.SSLContext) -> None:
 
 
 def main() -> None:
-    """Serve with the certificates of a folder; prints the port."""
-    folder = Path(sys.argv[1])
+    """Serve on a port, with a certificate, its key, and the CA of the clients."""
+    port, certificate, key, ca = sys.argv[1:]
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(folder / "echo.pem", folder / "echo.key")
-    context.load_verify_locations(folder / "ca.pem")
+    context.load_cert_chain(certificate, key)
+    context.load_verify_locations(ca)
     context.verify_mode = ssl.CERT_REQUIRED
-    listener = socket.create_server(("127.0.0.1", 0), backlog=512)
-    print(listener.getsockname()[1], flush=True)
+    listener = socket.create_server(("127.0.0.1", int(port)), backlog=512)
     serve(listener, context)
 
 
