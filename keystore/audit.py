@@ -27,6 +27,7 @@ from django.db import close_old_connections, connections, transaction
 
 from keystore import activity, compiled, conf, metrics, sealing
 from keystore.authn import Identity, Peer
+from keystore.grouping import groups
 from keystore.models import AuditRecord
 from kmip.enums import ResultReason
 from kmip.errors import KMIPError
@@ -201,6 +202,10 @@ def write(entries: Iterable[Entry]) -> None:
         _INSERT.run_many(rows)
         activity.counter.add(entries)
         metrics.observe(entries)
+
+
+# Looked up anew, as tests replace it.
+groups.record = lambda entries: write(entries)
 
 
 class Writer:

@@ -31,7 +31,7 @@ from keystore import (
 )
 from keystore.authn import Identity, Peer
 from keystore.call import HANDLERS, Batch, Call, Handler
-from keystore.grouping import groups
+from keystore.grouping import atomic, groups
 from keystore.sealing import SealingError
 from keystore.store import Conflict
 from kmip import dialect, ttlv
@@ -88,7 +88,10 @@ operations.load()
 
 
 class _Undo(Exception):
-    """Leaves the transaction of a message so that nothing of it stays."""
+    """Takes a message back, so that nothing of it stays but the answer."""
+
+    def __init__(self, responses: list[ResponseBatchItem]) -> None:
+        self.responses = responses
 
 
 @dataclass(slots=True)
@@ -305,7 +308,7 @@ def _carry_out(
     _prepare(run, items, payloads)
     for attempt in range(ATTEMPTS):
         try:
-            responses = groups.run(lambda: _change(run, items, payloads, failures))
+            responses = _change(run, items, payloads, failures)
         except Conflict:
             if attempt + 1 < ATTEMPTS:
                 continue
@@ -330,27 +333,31 @@ def _change(
     run: _Run, items: list[RequestBatchItem], payloads: list[Struct] | None, failures: bool
 ) -> list[ResponseBatchItem]:
     """Carry out the items of a message that changes something, in one transaction with the records of it."""
-    run.reads, run.changes = [], []
-    responses: list[ResponseBatchItem] = []
-    try:
-        with transaction.atomic():
-            if run.condition is not None:
-                run.condition()
-            responses = _items(run, items, payloads, failures, savepoints=len(items) > 1)
-            _check_size(run, responses)
-            if len(responses) == 1 and responses[0].result_status == ResultStatus.OPERATION_FAILED:
-                raise _Undo
-            if _undone(run, responses):
-                raise _Undo
-            audit.write(run.changes)
-    except _Undo:
+
+    def work() -> list[ResponseBatchItem]:
+        run.reads, run.changes = [], []
+        if run.condition is not None:
+            run.condition()
+        responses = _items(run, items, payloads, failures, savepoints=len(items) > 1)
+        _check_size(run, responses)
+        if len(responses) == 1 and responses[0].result_status == ResultStatus.OPERATION_FAILED:
+            raise _Undo(responses)
+        if _undone(run, responses):
+            raise _Undo(responses)
+        return responses
+
+    def notes(error: BaseException | None) -> list[audit.Entry]:
+        if error is None:
+            return run.changes
+        if not isinstance(error, _Undo | KMIPError):
+            return []
         # The work is gone; the record of it stays.
-        audit.write([one._replace(result="Undone") if one.result == SUCCESS else one for one in run.changes])
-    except KMIPError:
-        if run.changes:
-            audit.write(run.changes)
-        raise
-    return responses
+        return [one._replace(result="Undone") if one.result == SUCCESS else one for one in run.changes]
+
+    try:
+        return groups.run(work, notes)
+    except _Undo as undo:
+        return undo.responses
 
 
 def _call(run: _Run, number: Operation, began: int, batch: Batch) -> Call:
@@ -393,7 +400,7 @@ def _handled(run: _Run, handler: Handler, call: Call, payload: Struct, *, savepo
     """What a handler answers, or the item that says that people have to approve this first."""
     if call.approved is None and approvals.applies(call.identity, call.operation):
         return _tried(run, handler, call, payload)
-    with transaction.atomic() if savepoint else nullcontext():
+    with atomic() if savepoint else nullcontext():
         result = handler.handle(call, payload)
         if call.waiting:
             raise KMIPError(
@@ -407,7 +414,7 @@ def _tried(run: _Run, handler: Handler, call: Call, payload: Struct) -> Answer:
     batch, before = call.batch, call.batch.copy()
     resolved = _resolved(call, payload)
     try:
-        with transaction.atomic():
+        with atomic():
             result = handler.handle(call, payload)
             if call.waiting:
                 raise approvals.Waits
@@ -532,8 +539,7 @@ def _resume(work: deferred.Work) -> Callable[[], deferred.Results]:
 
     def carry_out() -> deferred.Results:
         try:
-            with transaction.atomic():
-                responses = _change(run, items, None, failures=False)
+            responses = _change(run, items, None, failures=False)
         except Exception as exc:
             if isinstance(exc, (Conflict, DatabaseError)):
                 raise  # Another attempt may succeed.

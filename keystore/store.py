@@ -19,7 +19,7 @@ from django.db.models import Aggregate, BigIntegerField, Case, F, OuterRef, Q, Q
 from django.db.models.functions import Concat
 
 from keystore import clock, compiled, sealing, states
-from keystore.grouping import groups
+from keystore.grouping import atomic, groups
 from keystore.kept import Kept
 from keystore.models import Grant, ManagedObject, ObjectIndex, RootKey, SealingKey
 from kmip.attributes import BY_TAG, Attributes, Key, Row, pack_item
@@ -553,7 +553,7 @@ def no_longer_fresh(keys: Collection[str]) -> None:
     whatever else waits to be written."""
 
     def take() -> None:
-        with transaction.atomic():
+        with atomic():
             _TAKE.run_many([(False, key, True) for key in keys])
 
     groups.run(take)

@@ -1,21 +1,22 @@
 """Group commit: what is answered is committed, and one failure is nobody else's."""
 
 import threading
+from contextlib import nullcontext
 
 import pytest
-from django.db import connection, transaction
+from django.db import DatabaseError, connection, transaction
 
-from keystore.grouping import Groups
+from keystore.grouping import Groups, atomic
 from keystore.models import SealingKey
 
 
-def together(groups, works):
+def together(groups, works, **options):
     """Run works in threads of their own; what each returned or raised."""
     outcomes = [None] * len(works)
 
     def one(number):
         try:
-            outcomes[number] = groups.run(works[number])
+            outcomes[number] = groups.run(works[number], **options)
         except Exception as exc:
             outcomes[number] = exc
         finally:
@@ -82,3 +83,86 @@ def test_the_next_change_runs_after_a_group_that_could_not_begin(monkeypatch):
     first.join(10)
     assert results == ["slow"]
     assert groups.run(lambda: insert(7)) == 7
+
+
+def kept():
+    """What is in the database."""
+    return set(SealingKey.objects.values_list("created", flat=True))
+
+
+def noting(written):
+    """Groups that record notes in a list, once for a whole group."""
+    groups = Groups()
+    groups.record = written.append
+    return groups
+
+
+@pytest.mark.parametrize("nested", [False, True], ids=["transaction", "nested"])
+@pytest.mark.django_db(transaction=True)
+def test_a_change_that_is_taken_back_is_recorded_all_the_same(nested):
+    """Its notes know why, and are written though nothing else of it is."""
+    written = []
+    groups = noting(written)
+    with transaction.atomic() if nested else nullcontext():
+        with pytest.raises(LookupError):
+            groups.run(lambda: fail(1), lambda error: [type(error)])
+        assert groups.run(lambda: insert(2), lambda error: [error]) == 2
+    assert written == [[LookupError], [None]] and kept() == {2}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_no_change_of_a_group_counts_whose_records_cannot_be_written():
+    """All of its threads are told so, and nothing stays."""
+    groups = Groups()
+
+    def full(notes):
+        raise OSError("no space left")
+
+    groups.record = full
+    works = [lambda n=n: insert(n) for n in range(8)]
+    outcomes = together(groups, works, notes=lambda error: ["note"])
+    assert all(isinstance(outcome, OSError) for outcome in outcomes) and kept() == set()
+    groups.record = [].append
+    assert groups.run(lambda: insert(9), lambda error: ["note"]) == 9
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_group_whose_transaction_ended_before_its_time_acknowledges_nothing():
+    """SQLite takes a transaction back by itself where the disk is full: what came before and after in it is gone."""
+    if connection.vendor != "sqlite":
+        pytest.skip("only SQLite has groups")
+    groups = noting([])
+
+    def lose():
+        insert(1)
+        connection.connection.rollback()
+
+    with pytest.raises(DatabaseError):
+        groups.run(lose, lambda error: ["note"])
+    assert kept() == set() and groups.run(lambda: insert(2)) == 2
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_was_to_follow_the_commit_of_a_change_goes_with_it():
+    """Only the hooks of the change that was taken back."""
+    ran = []
+    with transaction.atomic():
+        transaction.on_commit(lambda: ran.append("outer"))
+        with pytest.raises(LookupError), atomic():
+            transaction.on_commit(lambda: ran.append("inner"))
+            fail(1)
+        with atomic():
+            transaction.on_commit(lambda: ran.append("kept"))
+            insert(2)
+    assert ran == ["outer", "kept"] and kept() == {2}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_failed_statement_that_nobody_told_of_is_no_success():
+    """A change whose transaction Django has marked as broken is taken back, with an error."""
+    with transaction.atomic():
+        with pytest.raises(transaction.TransactionManagementError), atomic():
+            insert(1)
+            transaction.set_rollback(True)
+        insert(2)
+    assert kept() == {2}
