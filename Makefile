@@ -4,8 +4,10 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 CONFIG ?= var/kms.toml
+FUZZED := tests/kmip/test_properties.py tests/keystore/test_any_request.py tests/keystore/test_lifecycle.py \
+	tests/keystore/test_bulk.py
 
-.PHONY: run test test-db test-postgres test-mariadb test-browser test-survival bench clean
+.PHONY: run test test-db test-postgres test-mariadb test-browser test-survival fuzz bench clean
 
 run: .venv/.runtime $(CONFIG) var/root.key
 	@export KMS_CONFIG=$(CONFIG) && $(BIN)/python manage.py migrate --verbosity 0 && \
@@ -33,6 +35,10 @@ test-browser: .venv/.development
 # Fifty random points of each kind of work that must survive kill -9; `make test` takes a few.
 test-survival: .venv/.development
 	SURVIVAL_POINTS=50 $(BIN)/python -m pytest tests/test_survival.py
+
+# What must hold for any input, with FUZZ_EXAMPLES inputs each instead of some sixty.
+fuzz: .venv/.development
+	$(BIN)/python -m pytest --hypothesis-profile=fuzz -n auto --dist worksteal $(FUZZED)
 
 bench: .venv/.development
 	$(BIN)/python -m benchmarks.table

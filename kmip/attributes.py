@@ -341,6 +341,7 @@ class Attributes(dict[Key, dict[int, Any]]):
 
     def check(self) -> None:
         """Refuse values that lack a required field or are more than the attribute may have; raises `KMIPError`."""
+        self.check_present()
         for key, values in self.items():
             if not isinstance(key, Tag):
                 continue
@@ -348,12 +349,16 @@ class Attributes(dict[Key, dict[int, Any]]):
             if len(values) > 1 and not row.multiple:
                 raise KMIPError(ResultReason.ATTRIBUTE_SINGLE_VALUED, f"{row.title} has one value only")
             for value in values.values():
-                if value is None:
-                    raise KMIPError(ResultReason.INVALID_ATTRIBUTE_VALUE, f"{row.title} has no value")
                 if isinstance(value, Struct) and value.missing:
                     raise KMIPError(
                         ResultReason.INVALID_ATTRIBUTE_VALUE, f"{row.title} lacks {', '.join(value.missing)}"
                     )
+
+    def check_present(self) -> None:
+        """Refuse an Attribute without its value, which may only be left out where a name is all that is meant."""
+        for key, _, value in self.entries():
+            if value is None:
+                raise KMIPError(ResultReason.INVALID_ATTRIBUTE_VALUE, f"{title_of(key)} has no value")
 
     # The two spellings.
 
@@ -527,10 +532,8 @@ TEMPLATES = frozenset(
 Packed = tuple[int, Any]
 
 
-def pack_item(item: Item | None) -> Packed:
-    """An item's type and value; 0 and None without one."""
-    if item is None:
-        return 0, None
+def pack_item(item: Item) -> Packed:
+    """An item's type and value."""
     _, type_, value = item
     if type_ == Type.STRUCTURE:
         return int(type_), [[int(child.tag), *pack_item(child)] for child in value]

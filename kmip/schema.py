@@ -161,10 +161,11 @@ class Field:
         self.name = field.name
         self.since: Version = field.metadata.get("since", V1_0)
         self.until: Version = field.metadata.get("until", V2_1)
-        self.required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
         self.tags: tuple[Tag | Extension, ...] = field.metadata.get("tags") or (Tag[field.name.upper()],)
         self.tag = self.tags[0]
         options = [o for o in _options(annotation) if o is not types.NoneType]
+        unset = field.default in (None, dataclasses.MISSING) and field.default_factory is dataclasses.MISSING
+        self.required = unset and types.NoneType not in _options(annotation)
         self.repeated = get_origin(options[0]) is list
         if self.repeated:
             options = _options(get_args(options[0])[0])
@@ -276,7 +277,8 @@ class Struct:
         if not partial:
             for field in cls._required:
                 if values[field.name] is None:
-                    raise _refuse(item, f"{spelling(field.tag)} is missing")
+                    names = " or ".join(spelling(tag) for tag in field.tags)
+                    raise _refuse(item, f"{names} is missing")
         struct = object.__new__(cls)
         struct.__dict__ = values
         struct.resolve()

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import django
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.processes import Running, manage
 
@@ -25,6 +26,20 @@ os.environ |= {
 }
 # pytest-django sets Django up by itself only where something has imported it already.
 django.setup()
+
+# What holds for any input is tried with a few in every run, and with many by `make fuzz`. A generous deadline, so that
+# only an input whose cost explodes fails on a loaded machine; fixtures are made once for all examples of a test.
+settings.register_profile(
+    "default",
+    max_examples=60,
+    deadline=5000,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+settings.register_profile(
+    "fuzz", settings.get_profile("default"), max_examples=int(os.environ.get("FUZZ_EXAMPLES", "5000")), print_blob=True
+)
+settings.load_profile("default")
 
 
 @pytest.fixture(scope="session")

@@ -45,6 +45,7 @@ _STATUS = Vendor("", "Storage Status Mask")
 def locate(call: Call, request: LocateRequest) -> LocateResponse:
     """Find objects that have all the given attributes, newest first (KMIP 2.1, 6.1.28)."""
     asked = request.attributes if request.attributes is not None else Attributes()
+    asked.check_present()
     mask = request.storage_status_mask
     status = asked.pop(_STATUS, None)
     if status is not None and mask is None:
