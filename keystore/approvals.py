@@ -80,7 +80,7 @@ def rule_for(identity: Identity, name: str, object_type: int | None) -> Approval
 
 def applies(identity: Identity, operation: Operation) -> bool:
     """Whether the operation, on whatever object, may have to wait."""
-    return any(OPERATIONS.get(one.operation) is operation for one in identity.approvals)
+    return bool(identity.approvals) and any(OPERATIONS.get(one.operation) is operation for one in identity.approvals)
 
 
 def set_rule(

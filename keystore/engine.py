@@ -7,7 +7,6 @@ payloads for the console and for commands. Neither knows an algorithm, an attrib
 import logging
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -43,16 +42,16 @@ from kmip.messages import (
     RequestHeader,
     RequestMessage,
     ResponseBatchItem,
-    ResponseHeader,
-    ResponseMessage,
+    load_request,
     nearest,
     protocol_version,
 )
+from kmip.messages import response as response_message
 from kmip.payloads import PAYLOADS
 from kmip.schema import Encoded, Struct, dump, opened
 from kmip.tags import Tag
 from kmip.ttlv import Item
-from kmip.versions import V1_0, V1_4, V2_1, Version
+from kmip.versions import V1_0, V1_4, V2_1, VERSIONS, Version
 
 logger = logging.getLogger(__name__)
 
@@ -118,11 +117,10 @@ class _Run:
 def handle(data: bytes, peer: Peer, encoding: str = "ttlv", *, answer: str | None = None) -> bytes:
     """Answer a message in its encoding, or in the one named by `answer`. Bad input gets a well-formed error."""
     logs.begin()
-    codec = ENCODINGS[encoding]
     began = time.time_ns()
     run = _Run(peer, V1_0, None, began, dialect=encoding == "dialect")
     try:
-        message = RequestMessage.load(codec.decode(data))
+        message = load_request(data, encoding)
     except KMIPError as exc:
         run.version = _version_of(data)
         return _encode(run, [_failure(run, None, exc)], answer or encoding)
@@ -291,11 +289,15 @@ def _carry_out(
 
     With `failures` a failing item raises its `KMIPError` instead of becoming a response.
     """
-    changing = any(item.operation in HANDLERS and HANDLERS[item.operation].changes for item in items)
     assert run.identity is not None
-    # What is tried, to wait for approval if it works, leaves a request behind.
-    changing = changing or any(approvals.applies(run.identity, item.operation) for item in items)
-    if changing or len(items) > BRIEF_BATCH or not all(_is_brief(item.operation) for item in items):
+    changing, brief = False, len(items) <= BRIEF_BATCH
+    for item in items:
+        handler = HANDLERS.get(item.operation)
+        if handler is not None:
+            # What is tried, to wait for approval if it works, leaves a request behind.
+            changing = changing or handler.changes or approvals.applies(run.identity, item.operation)
+            brief = brief and handler.brief
+    if changing or not brief:
         turns.leave()
     if not changing:
         audit.writer.check()
@@ -316,11 +318,6 @@ def _carry_out(
         _record_reads(run)
         return responses
     raise AssertionError("unreachable")
-
-
-def _is_brief(operation: Operation) -> bool:
-    handler = HANDLERS.get(operation)
-    return handler is None or handler.brief
 
 
 def _record_reads(run: _Run) -> None:
@@ -400,12 +397,18 @@ def _handled(run: _Run, handler: Handler, call: Call, payload: Struct, *, savepo
     """What a handler answers, or the item that says that people have to approve this first."""
     if call.approved is None and approvals.applies(call.identity, call.operation):
         return _tried(run, handler, call, payload)
-    with atomic() if savepoint else nullcontext():
-        result = handler.handle(call, payload)
-        if call.waiting:
-            raise KMIPError(
-                ResultReason.PERMISSION_DENIED, "this uses an object in a way that people have to approve by itself"
-            )
+    if not savepoint:
+        return _unless_waiting(handler, call, payload)
+    with atomic():
+        return _unless_waiting(handler, call, payload)
+
+
+def _unless_waiting(handler: Handler, call: Call, payload: Struct) -> Struct:
+    result = handler.handle(call, payload)
+    if call.waiting:
+        raise KMIPError(
+            ResultReason.PERMISSION_DENIED, "this uses an object in a way that people have to approve by itself"
+        )
     return result
 
 
@@ -672,6 +675,10 @@ def _check_extensions(item: RequestBatchItem) -> None:
             )
 
 
+#: Versions as records name them.
+_PROTOCOLS: Final = {version: f"{version // 10}.{version % 10}" for version in VERSIONS}
+
+
 def audit_entry(
     run: _Run,
     number: Operation | None,
@@ -683,11 +690,10 @@ def audit_entry(
 ) -> None:
     """Note how an item ended, for the record that goes with it."""
     handler = HANDLERS.get(number) if number is not None else None
-    major, minor = divmod(run.version, 10)
     one = audit.entry(
         run.identity,
         run.peer,
-        protocol=f"{major}.{minor}",
+        protocol=_PROTOCOLS[run.version],
         operation=str(number) if number is not None else "",
         uid=call.touched[0] if call is not None and call.touched else "",
         result="Failure" if reason is not None else "Pending" if pending else SUCCESS,
@@ -708,20 +714,9 @@ def _failure(run: _Run, item: RequestBatchItem | None, error: KMIPError) -> Resp
 
 
 def _encode(run: _Run, responses: list[ResponseBatchItem], encoding: str) -> bytes:
-    return ENCODINGS[encoding].encode(_response(run, responses), Tag.RESPONSE_MESSAGE, run.version)
-
-
-def _response(run: _Run, responses: list[ResponseBatchItem]) -> ResponseMessage:
-    header = run.header
-    return ResponseMessage(
-        response_header=ResponseHeader(
-            protocol_version=protocol_version(run.version),
-            time_stamp=run.began // 1_000_000_000,
-            client_correlation_value=header.client_correlation_value if header is not None else None,
-            batch_count=len(responses),
-        ),
-        batch_item=responses,
-    )
+    correlation = run.header.client_correlation_value if run.header is not None else None
+    message = response_message(responses, run.version, time_stamp=run.began // 1_000_000_000, correlation=correlation)
+    return ENCODINGS[encoding].encode(message, Tag.RESPONSE_MESSAGE, run.version)
 
 
 def _check_size(run: _Run, responses: list[ResponseBatchItem]) -> None:

@@ -2,6 +2,7 @@
 small query they notice what another process or node has changed."""
 
 from enum import IntEnum
+from functools import cache
 from typing import Final
 
 from django.db import connection
@@ -35,6 +36,7 @@ def changed(kept: Kept) -> None:
         Generation.objects.bulk_create([Generation(id=kept, number=1)], ignore_conflicts=True)
 
 
+@cache
 def is_alone() -> bool:
     """Whether no other node can share the database, which is a file then."""
     return connection.vendor == "sqlite"

@@ -1,7 +1,8 @@
 """Messages: headers, batch items and credentials (1.4, 6 and 7; 2.1, 8 and 9), and the encodings they travel in."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from functools import lru_cache
+from typing import Final, NamedTuple, cast
 
 from kmip import dialect, ttlv, ttlv_json, ttlv_xml
 from kmip.enums import (
@@ -14,7 +15,8 @@ from kmip.enums import (
     ResultReason,
     ResultStatus,
 )
-from kmip.schema import DateTime, DateTimeExtended, Struct, dump, encode, many, since
+from kmip.errors import KMIPError
+from kmip.schema import DateTime, DateTimeExtended, Encoded, Struct, dump, encode, many, since
 from kmip.structures import Nonce, ProtocolVersion, Ticket
 from kmip.tags import Tag
 from kmip.ttlv import Item
@@ -176,6 +178,67 @@ class ResponseMessage(Struct):
     batch_item: list[ResponseBatchItem] = many()
 
 
+#: What a message and its first item begin with.
+_MESSAGE = bytes.fromhex("42007801")
+_HEADER = bytes.fromhex("42007701")
+#: Headers as clients send them again and again, by their bytes; none that says who the client is, and nothing long.
+_headers: dict[bytes, RequestHeader] = {}
+MAX_HEADERS: Final = 256
+MAX_HEADER_LENGTH: Final = 256
+
+
+def load_request(data: bytes, encoding: str = "ttlv") -> RequestMessage:
+    """The request message in some bytes; raises `KMIPError`. Nobody changes its header: other messages may share it."""
+    if encoding != "ttlv" or data[:4] != _MESSAGE or data[8:12] != _HEADER:
+        return RequestMessage.load(ENCODINGS[encoding].decode(data))
+    start = 16 + int.from_bytes(data[12:16], "big")
+    key = data[8:start]
+    header = _headers.get(key)
+    if header is None or int.from_bytes(data[4:8], "big") != len(data) - 8:
+        message = RequestMessage.load(ttlv.decode(data))
+        header = message.request_header
+        if header.authentication is None and header.time_stamp is None and len(key) <= MAX_HEADER_LENGTH:
+            if len(_headers) >= MAX_HEADERS:
+                _headers.clear()
+            _headers[key] = header
+        return message
+    items: list[RequestBatchItem] = []
+    try:
+        while start < len(data):
+            item, start = ttlv.decode_from(data, start)
+            if item[0] != Tag.BATCH_ITEM:
+                # What is ignored or refused there, the usual way knows.
+                return RequestMessage.load(ttlv.decode(data))
+            items.append(RequestBatchItem.load(item))
+    except KMIPError:
+        return RequestMessage.load(ttlv.decode(data))
+    return RequestMessage(request_header=header, batch_item=items)
+
+
+@lru_cache(maxsize=64)
+def _response_header(version: Version, time_stamp: int, batch_count: int) -> ResponseHeader:
+    """A header as the answers of a second have it in common."""
+    header = ResponseHeader(protocol_version=protocol_version(version), time_stamp=time_stamp, batch_count=batch_count)
+    # It is written as a header is, if it may not be looked into.
+    return cast(ResponseHeader, Encoded(data=encode(header, Tag.RESPONSE_HEADER, version)))
+
+
+def response(
+    items: list[ResponseBatchItem], version: Version, *, time_stamp: int, correlation: str | None = None
+) -> ResponseMessage:
+    """The response message around some batch items, with the client's correlation value if it gave one."""
+    if correlation is None:
+        header = _response_header(version, time_stamp, len(items))
+    else:
+        header = ResponseHeader(
+            protocol_version=protocol_version(version),
+            time_stamp=time_stamp,
+            client_correlation_value=correlation,
+            batch_count=len(items),
+        )
+    return ResponseMessage(response_header=header, batch_item=items)
+
+
 class Encoding(NamedTuple):
     """Bytes to an item tree, a structure under a tag in a version to bytes, and the media types of the encoding."""
 
@@ -200,9 +263,9 @@ ENCODINGS: dict[str, Encoding] = {
 def nearest(major: int, minor: int) -> tuple[Version, bool]:
     """The supported version nearest to one asked for, and whether it is that one."""
     asked = major * 10 + minor if 0 <= minor < 10 else major * 10 + 9
+    if asked in VERSIONS and 0 <= minor < 10:
+        return Version(asked), True
     for version in VERSIONS:
-        if version == asked and 0 <= minor < 10:
-            return version, True
         if version < asked:
             return version, False
     return VERSIONS[-1], False
