@@ -13,6 +13,7 @@ import hashlib
 import logging
 import os
 from collections.abc import Callable, Iterable
+from itertools import islice
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -44,6 +45,8 @@ ACTIONS: Final = {GRANT: "keystore.access.carry_out_grant", RULE: "keystore.appr
 LIFETIME: Final = 86_400
 MAX_LIFETIME: Final = 90 * 86_400
 MAX_PEOPLE: Final = 50
+#: Requests that are read together.
+READ: Final = 200
 
 #: What the audit calls changes of rules.
 SET: Final = "Set Approval Rule"
@@ -322,14 +325,19 @@ class Shown(NamedTuple):
     open: bool
 
 
-def shown(identity: Identity, *, decided: bool = False) -> list[Shown]:
+def shown(identity: Identity, *, decided: bool = False, limit: int | None = None) -> list[Shown]:
     """The requests that concern an identity, newest first: its own, those it may vote on, and, for an administrator,
-    every one of its namespace; with `decided`, those that wait no more as well."""
+    every one of its namespace; with `decided`, those that wait no more as well. Not more than `limit`."""
     rows = ApprovalRequest.objects.filter(namespace=identity.namespace).order_by("-created")
     if not decided:
         rows = rows.filter(outcome=WAITING, expires__gt=clock.now())
-    mine = (row for row in rows.prefetch_related("votes") if _concerns(identity, row))
-    every = [_shown(identity, row) for row in mine]
+    read = rows.prefetch_related("votes").iterator(chunk_size=READ)
+    mine = list(islice((row for row in read if _concerns(identity, row)), limit))
+    if not mine:
+        return []
+    held = deferred.held_among(row.id for row in mine if row.action is None and row.outcome == WAITING)
+    now = clock.now()
+    every = [_shown(identity, row, now, canceled=row.action is None and row.id not in held) for row in mine]
     return every if decided else [one for one in every if one.outcome == WAITING]
 
 
@@ -337,9 +345,9 @@ def _concerns(identity: Identity, row: ApprovalRequest) -> bool:
     return identity.administers or identity.username == row.requester or identity.username in row.people
 
 
-def _shown(identity: Identity, row: ApprovalRequest) -> Shown:
+def _shown(identity: Identity, row: ApprovalRequest, now: int, *, canceled: bool) -> Shown:
     votes = tuple((vote.voter, vote.approves) for vote in row.votes.all())
-    outcome = _outcome(row)
+    outcome = _outcome(row, now, canceled=canceled)
     may = identity.username in row.people and identity.username not in dict(votes)
     return Shown(
         row.id,
@@ -358,10 +366,10 @@ def _shown(identity: Identity, row: ApprovalRequest) -> Shown:
     )
 
 
-def _outcome(row: ApprovalRequest) -> str:
-    if row.outcome == WAITING and _is_canceled(row):
+def _outcome(row: ApprovalRequest, now: int, *, canceled: bool) -> str:
+    if row.outcome == WAITING and canceled:
         return CANCELED
-    return EXPIRED if row.outcome == WAITING and row.expires <= clock.now() else row.outcome
+    return EXPIRED if row.outcome == WAITING and row.expires <= now else row.outcome
 
 
 def vote(peer: Peer, identity: Identity, number: str, digest: str, *, approves: bool) -> str:
@@ -404,7 +412,7 @@ def _check_vote(identity: Identity, row: ApprovalRequest, digest: str) -> None:
         raise KMIPError(ResultReason.PERMISSION_DENIED, "only the people of the rule vote")
     if digest != row.digest:
         raise KMIPError(ResultReason.INVALID_FIELD, "this is not the request that the vote is for")
-    outcome = _outcome(row)
+    outcome = _outcome(row, clock.now(), canceled=_is_canceled(row))
     if outcome != WAITING:
         raise KMIPError(ResultReason.ILLEGAL_OPERATION, f"the request is {outcome} already")
 

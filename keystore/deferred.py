@@ -241,8 +241,13 @@ def take_over(holder: str) -> int:
 # Requests that wait for people's approval (`approvals`).
 
 
-def _held(correlation: str) -> QuerySet[DeferredRequest]:
-    return DeferredRequest.objects.filter(id=correlation, held=True, stage=ProcessingStage.SUBMITTED)
+def _held(*correlations: str) -> QuerySet[DeferredRequest]:
+    return DeferredRequest.objects.filter(id__in=correlations, held=True, stage=ProcessingStage.SUBMITTED)
+
+
+def held_among(correlations: Iterable[str]) -> set[str]:
+    """Those of some requests that are held: see `is_held`."""
+    return set(_held(*correlations).values_list("id", flat=True))
 
 
 def is_held(correlation: str) -> bool:

@@ -7,7 +7,8 @@ administrators they serve.
 from dataclasses import dataclass
 from typing import Final
 
-from django.db.models import Count
+from django.db.models import Count, Window
+from django.db.models.functions import RowNumber
 
 from keystore import clock, roles
 from keystore.authn import accounts
@@ -100,7 +101,11 @@ def notifications(namespace: str, username: str | None, limit: int) -> list[Noti
     return list(rows.order_by("id")[:limit])
 
 
-def holders(namespace: str, role: str) -> list[str]:
-    """The first principals that were given a role."""
-    rows = RoleAssignment.objects.filter(namespace=namespace, role=role).order_by("principal")
-    return list(rows.values_list("principal", flat=True)[:MOST])
+def holders(namespace: str) -> dict[str, list[str]]:
+    """The first principals that were given each role."""
+    place = Window(RowNumber(), partition_by="role", order_by="principal")
+    rows = RoleAssignment.objects.filter(namespace=namespace).annotate(place=place).filter(place__lte=MOST)
+    found: dict[str, list[str]] = {}
+    for role, principal in rows.order_by("role", "principal").values_list("role", "principal"):
+        found.setdefault(role, []).append(principal)
+    return found

@@ -76,6 +76,13 @@ def name_of(attributes: Attributes) -> str:
     return attributes.name[0].name_value if attributes.name else ""
 
 
+def called(managed: Managed) -> str:
+    """How people call an object: by its name, a certificate by its subject's, else by its identifier."""
+    attributes = managed.attributes
+    names = [name_of(attributes), *attributes.certificate_subject_cn]
+    return next((name for name in names if name), managed.uid)
+
+
 def _number(value: Any) -> str:
     return "" if value is None else str(value)
 
@@ -260,6 +267,7 @@ class ManagedObjectAdmin(admin.ModelAdmin):
             response.context_data["rows"] = [
                 (
                     managed,
+                    called(managed),
                     address_of(managed.uid),
                     [(name, column.title, column.text(managed)) for name, column in columns.items()],
                 )
@@ -319,7 +327,7 @@ class ManagedObjectAdmin(admin.ModelAdmin):
             "section": "objects",
             "action": name,
             "form": form,
-            "plans": [(address_of(managed.uid), managed, name_of(managed.attributes), plan) for managed, plan in plans],
+            "plans": [(address_of(managed.uid), managed, called(managed), plan) for managed, plan in plans],
             "possible": sum(plan.possible for _, plan in plans),
             "checkbox": helpers.ACTION_CHECKBOX_NAME,
             "grave": name == "destroy",
@@ -334,7 +342,7 @@ class ManagedObjectAdmin(admin.ModelAdmin):
                 done += 1
             except KMIPError as exc:
                 say = messages.info if session.waits(exc) else messages.error
-                say(request, f"{name_of(managed.attributes) or managed.uid}: {exc.message}")
+                say(request, f"{called(managed)}: {exc.message}")
         if done:
             messages.success(request, ngettext("%(n)d object is done.", "%(n)d objects are done.", done) % {"n": done})
 

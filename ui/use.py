@@ -1,15 +1,20 @@
 """Forms that use keys: encrypt, decrypt, sign, verify, MAC, hash, wrap, derive, random. Each makes one payload."""
 
 import base64
+import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from django import forms
+from django.http import HttpRequest
 from django.utils.functional import Promise
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
+from keystore import uses
+from keystore.call import HANDLERS
 from keystore.crypto.algorithms import HASHES, MODES
+from keystore.store import Managed
 from kmip.attributes import Attributes
 from kmip.enums import (
     BlockCipherMode,
@@ -26,6 +31,7 @@ from kmip.enums import (
     ValidityIndicator,
     WrappingMethod,
 )
+from kmip.errors import KMIPError
 from kmip.objects import FIELDS
 from kmip.payloads import (
     DecryptRequest,
@@ -47,7 +53,9 @@ from kmip.structures import (
     KeyWrappingSpecification,
     Name,
 )
+from ui import session
 from ui.creation import from_text
+from ui.lifecycle import Plan
 
 SPELLINGS = [("text", _("Text")), ("hex", _("Hexadecimal")), ("base64", _("Base64"))]
 #: What the key's own parameters, or the server's default for it, decide.
@@ -65,6 +73,11 @@ class Part(NamedTuple):
 
     title: str
     data: bytes
+
+    @property
+    def address(self) -> str:
+        """The value as a link to a file, made of nothing but itself."""
+        return f"data:application/octet-stream;base64,{base64.b64encode(self.data).decode()}"
 
 
 def _choices(members: Any) -> list[tuple[str, Any]]:
@@ -493,6 +506,25 @@ USES: dict[str, Use] = {
     "derive": Use(Operation.DERIVE_KEY, _("Derive a key"), DeriveForm, M.DERIVE_KEY),
     "random": Use(Operation.RNG_RETRIEVE, _("Random bytes"), RandomForm),
 }
+
+
+def of(request: HttpRequest, managed: Managed) -> list[tuple[str, Use, Plan]]:
+    """The uses that an object's usage mask names, each with whether it is possible now, or why not."""
+    mask, found = managed.columns["cryptographic_usage_mask"] or 0, []
+    for slug, use in USES.items():
+        if use.operation in HANDLERS and use.mask is not None and use.mask & mask:
+            found.append((slug, use, _plan(request, use.operation, use.mask, managed)))
+    return found
+
+
+def _plan(request: HttpRequest, operation: Operation, mask: CryptographicUsageMask, managed: Managed) -> Plan:
+    if not session.may(request, operation, managed):
+        return Plan(False, gettext("You have no right to do this."))
+    try:
+        uses.check(managed, mask, {managed.object_type}, int(time.time()))
+    except KMIPError as exc:
+        return Plan(False, exc.message)
+    return Plan(True, "")
 
 
 def _parts(*values: tuple[str, bytes | None]) -> list[Part]:

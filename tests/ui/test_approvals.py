@@ -55,6 +55,8 @@ def test_a_destruction_waits_for_a_vote(rule, alice, person, make):
     assert "waits for the approval" in page.content.decode()
     assert [(one.uid, one.open) for one, *_ in page.context["rows"]] == [(uid, False)]
     bob = person("bob")
+    assert "1 request waits for your approval" in bob.get("/ui/").content.decode()
+    assert "your approval" not in alice.get("/ui/").content.decode()
     assert [one.open for one, *_ in bob.get("/ui/approvals/").context["rows"]] == [True]
     assert cast(bob, uid).status_code == 302
     assert state(uid) == State.DESTROYED

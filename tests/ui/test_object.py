@@ -8,12 +8,15 @@ import pytest
 from keystore import audit, engine
 from keystore.authn import Peer
 from keystore.models import AuditRecord, ManagedObject
-from kmip.attributes import Attributes
+from kmip.attributes import Attributes, vendor_text
 from kmip.enums import CryptographicAlgorithm, Operation, RevocationReasonCode, State
+from kmip.enums import CryptographicUsageMask as Mask
 from kmip.payloads import CreateKeyPairRequest, GetRequest
+from tests import authority
 from tests.certificates import CLIENT
 from tests.certificates import make as make_certificate
 from tests.ui.conftest import PASSWORD
+from ui import drawing
 from ui.objects import address_of
 
 DAY = 86_400
@@ -37,10 +40,98 @@ def test_actions_that_are_not_possible_say_why(alice, make):
     uid = make(name="one", activation_date=int(time.time()))
     page = alice.get(address_of(uid))
     possible = {operation for operation, *_ in page.context["possible"]}
-    why = {operation: plan.text for operation, _, _, plan in page.context["impossible"]}
+    why = {str(title): plan.text for title, plan in page.context["impossible"]}
     assert {Operation.REVOKE, Operation.GET} <= possible
-    assert why[Operation.DESTROY] == "An active object must be revoked first."
-    assert why[Operation.ACTIVATE] == "Only a pre-active object can be activated."
+    assert why["Destroy"] == "An active object must be revoked first."
+    assert why["Activate"] == "Only a pre-active object can be activated."
+
+
+def test_the_uses_that_a_key_is_for_are_offered(alice, person, make):
+    """They lead to the form with the key in it; what its state or one's rights do not allow says why."""
+    uid = make(name="one", activation_date=int(time.time()), cryptographic_usage_mask=int(Mask.ENCRYPT | Mask.DECRYPT))
+    address = address_of(uid)
+    page = alice.get(address)
+    assert [link for link, _ in page.context["uses"]] == ["/ui/use/encrypt/", "/ui/use/decrypt/"]
+    assert f'href="/ui/use/encrypt/?key={uid}"' in page.content.decode()
+    alice.post(f"{address}do/revoke/", {"reason": str(int(RevocationReasonCode.CESSATION_OF_OPERATION))})
+    page = alice.get(address)
+    assert [link for link, _ in page.context["uses"]] == ["/ui/use/decrypt/"]
+    why = {str(title): plan.text for title, plan in page.context["impossible"]}
+    assert "Deactivated" in why["Encrypt"]
+    bob = person("bob")
+    alice.post(f"{address}rights/", {"grant": "1", "kind": "user", "name": "bob", "operations": ["encrypt"]})
+    assert bob.get(address).context["uses"] == []
+
+
+DATES = {"initial_date": 0}
+LIVES = {
+    "pre-active": (DATES, 100, [(State.PRE_ACTIVE, 0)]),
+    "active until later": (
+        DATES | {"activation_date": 20, "deactivation_date": 100},
+        50,
+        [(State.PRE_ACTIVE, 0), (State.ACTIVE, 120), (State.DEACTIVATED, 600)],
+    ),
+    "active at once": (DATES | {"activation_date": 0}, 10, [(State.ACTIVE, 0)]),
+    "revoked before it was due": (
+        DATES | {"activation_date": 0, "deactivation_date": 50},
+        100,
+        [(State.ACTIVE, 0), (State.DEACTIVATED, 300)],
+    ),
+    "compromised, then destroyed": (
+        DATES | {"activation_date": 0, "compromise_date": 50, "destroy_date": 75},
+        100,
+        [(State.ACTIVE, 0), (State.COMPROMISED, 300), (State.DESTROYED_COMPROMISED, 450)],
+    ),
+    "destroyed before it was active": (
+        DATES | {"activation_date": 100, "destroy_date": 50},
+        50,
+        [(State.PRE_ACTIVE, 0), (State.DESTROYED, 300)],
+    ),
+    "made this second": (DATES, 0, [(State.PRE_ACTIVE, 0)]),
+}
+
+
+@pytest.mark.parametrize("dates, now, bands", LIVES.values(), ids=LIVES)
+def test_a_life_is_drawn_as_its_dates_move_it(dates, now, bands):
+    """From the first date to the last, and a little on."""
+    attributes = Attributes()
+    for name, seconds in dates.items():
+        setattr(attributes, name, seconds)
+    life = drawing.life(attributes, drawing.timeline(attributes, now), now)
+    assert [(band.state, band.x) for band in life.bands] == bands
+    assert sum(band.width for band in life.bands) == life.width == drawing.WIDTH + drawing.AFTER
+
+
+def test_a_chain_of_certificates_is_drawn_to_its_end(alice):
+    """A certificate, who signed it, and who signed that: each hangs on the one before, and none is drawn twice."""
+    top = authority.root("Top", user="alice")
+    middle = authority.certified(
+        top, "Middle", user="alice", vendor=[vendor_text("certificate-profile", "intermediate")]
+    )
+    leaf = authority.certified(middle, "leaf.example", user="alice")
+    page = alice.get(address_of(leaf))
+    assert page.context["title"] == "leaf.example"
+    chain = [(node.name, node.depth) for node in page.context["links"] if node.relation == "Certificate"]
+    assert chain == [("Middle", 1), ("Top", 2)]
+    assert [node.y for node in page.context["links"]] == [
+        drawing.ROW * number for number in range(1, len(page.context["links"]) + 1)
+    ]
+
+
+def test_generations_of_a_key_are_drawn(alice, person, make):
+    """As far as they are for the person to see, and only so many."""
+    first = uid = make(name="one", activation_date=int(time.time()))
+    for _ in range(drawing.DEEP + 3):
+        uid = alice.post(f"{address_of(uid)}do/re-key/", {"asked": "1"})["Location"].split("/")[-2]
+    nodes = alice.get(address_of(first)).context["links"]
+    assert [(node.relation, node.depth) for node in nodes] == [
+        ("Replaced by", number) for number in range(1, len(nodes) + 1)
+    ]
+    assert drawing.DEEP <= len(nodes) <= drawing.DEEP + 1
+    right = {"grant": "1", "kind": "user", "name": "bob", "operations": ["get", "get_attributes"]}
+    alice.post(f"{address_of(first)}rights/", right)
+    (one,) = person("bob").get(address_of(first)).context["links"]
+    assert (one.address, one.state) == ("", "")
 
 
 def test_linked_objects_are_drawn_and_listed(alice):
@@ -118,6 +209,7 @@ def test_a_certificate_is_decoded(alice):
         {"held": page.context["held"], "store": "1", "name": "cert", "active": "on", "extractable": "on"},
     )
     page = alice.get(found["Location"])
+    assert page.context["title"] == "cert"
     titles = [title for title, _ in page.context["certificate"]]
     assert titles == ["Certificate", "Signature and key", "Extensions"]
     assert "clientAuth" in page.content.decode()

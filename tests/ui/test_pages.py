@@ -8,8 +8,10 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from keystore import authn
-from keystore.models import AuditRecord, Namespace
+from keystore import access, administration, authn, clients, handshakes
+from keystore.authn import Peer, accounts, tokens
+from keystore.handshakes import Hello
+from keystore.models import AuditRecord, Namespace, WaitingClient
 from ui.objects import address_of
 
 PAGES = (
@@ -165,7 +167,7 @@ def test_forms_of_an_object_need_their_token(person, make, part):
 @pytest.mark.parametrize(
     "path, most",
     [
-        ("/ui/", 21),
+        ("/ui/", 22),
         ("/ui/objects/", 4),
         ("/ui/objects/?q=key", 6),
         ("/ui/objects/?type=SymmetricKey&algorithm=AES&length=256", 7),
@@ -185,6 +187,61 @@ def test_queries_do_not_grow_with_rows(root, make, path, most):
     with CaptureQueriesContext(connection) as many:
         root.get(path)
     assert len(many) == len(few) <= most, [one["sql"][:200] for one in many.captured_queries]
+
+
+def queries(root, path):
+    """What a page costs."""
+    with CaptureQueriesContext(connection) as asked:
+        assert root.get(path).status_code == 200, path
+    return len(asked)
+
+
+def furnish(root, numbers, key):
+    """A few more of everything that some page lists."""
+    peer, who = administration.local("default")
+    for number in numbers:
+        user = f"user-{number}"
+        administration.add_user(peer, who, user)
+        administration.set_members(peer, who, f"group-{number}", add=[user])
+        administration.set_role(peer, who, f"role-{number}", operations=["get"], everywhere=[], object_types=[])
+        administration.give_role(peer, who, f"role-{number}", f"user:{user}")
+        administration.give_role(peer, who, "auditor", f"group:group-{number}")
+        tokens.issue(accounts.find("default", "root"), f"token {number}", scopes=[], expires=None)
+        access.grant(Peer("ui", user="root"), authn.identify(Peer("ui", user="root")), key, f"user:{user}", access.ALL)
+        handshakes.write([(handshakes.Entry("kmip", f"192.0.2.{number}", False, "r", "", Hello(), "", None, 1, 1), 1)])
+        WaitingClient.objects.create(
+            fingerprint=f"{number:064}", certificate=b"", not_after=1, first_seen=1, last_seen=1
+        )
+        root.post("/ui/clients/tokens/", {"name": user})
+        root.post("/ui/authorities/", {"make": "1", "authority": f"Authority {number}"})
+        clients.enrol(Peer("ui", user="root"), user, clients.new_request(user, "p256")[1])
+        access.grant(Peer("ui", user="root"), authn.identify(Peer("ui", user="root")), key, f"user:{user}", access.ALL)
+        made = root.post("/ui/create/symmetric-key/", {"name": f"key {number}", "algorithm": "AES:256"})["Location"]
+        root.post(f"{made}do/destroy/", {"sure": "on"})  # Waits for approval.
+
+
+def test_no_page_asks_more_for_more_rows(root, person, make):
+    """Every list of the console costs as many queries for six rows as for two."""
+    uid = make("root", name="shared")
+    for name in ("ann", "ben"):
+        person(name).get("/ui/")
+    rule = {"rule": "1", "operation": "destroy", "needed": "1", "people": "ann, root, ben", "hours": "24"}
+    assert root.post("/ui/approvals/", rule).status_code == 302
+    authn.forget()
+    paths = [*PAGES, "/ui/approvals/?decided=1", "/ui/people/users/root/", "/ui/people/groups/shared/"]
+    paths += [f"{address_of(uid)}{part}" for part in ("", "rights/")]
+    peer, who = administration.local("default")
+    costs = []
+    for numbers in (range(1, 3), range(3, 7)):
+        furnish(root, numbers, uid)
+        administration.set_members(peer, who, "shared", add=[f"user-{number}" for number in numbers])
+        cost = {}
+        for path in paths:
+            # What a process asks once, or anew every few seconds, is not a page's.
+            cost[path] = min(queries(root, path) for _ in range(3))
+        costs.append(cost)
+    assert {path: (costs[0][path], count) for path, count in costs[1].items() if count > costs[0][path]} == {}
+    assert max(costs[1].values()) <= 25, costs[1]
 
 
 def test_the_theme_is_kept(alice):

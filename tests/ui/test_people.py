@@ -7,7 +7,7 @@ from django.contrib.auth import get_user_model
 from django.test import Client
 
 from keystore import access, administration, clock, directory, roles
-from keystore.authn import Peer, accounts, forget, identify
+from keystore.authn import Peer, accounts, forget, identify, totp
 from keystore.models import Account, ApiToken, AuditRecord, Grant, Group, Namespace, Notification, Role, RoleAssignment
 from kmip.enums import Operation
 from tests.ui.conftest import PASSWORD
@@ -258,6 +258,17 @@ def test_rights_are_given_on_several_at_once(alice, make):
     given = {"confirm": "1", "kind": "group", "name": "g", "operations": ["get"]}
     assert alice.post("/ui/objects/", chosen | given).status_code == 302
     assert set(Grant.objects.filter(principal="group:g").values_list("object_id", flat=True)) == {first, second}
+
+
+def test_an_administrator_sees_and_takes_away_a_second_factor(root, bob):
+    """Of somebody who has lost it."""
+    assert "Take away the second factor" not in root.get(bob).content.decode()
+    totp.put(Account.objects.get(username="bob"), totp.new_secret())
+    page = root.get(bob)
+    assert page.context["factor"]
+    assert root.post(bob, {"do": "reset_factor"})["Location"] == bob
+    assert not totp.has(Account.objects.get(username="bob"))
+    assert AuditRecord.objects.filter(operation="Reset Second Factor", user="root", result="Success").exists()
 
 
 # Who must not.

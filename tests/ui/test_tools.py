@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from keystore import audit
+from keystore import audit, nodes
 from keystore.models import AuditRecord, Namespace
 from kmip import ttlv, ttlv_json, ttlv_xml
 from kmip.messages import RequestMessage
@@ -136,6 +136,15 @@ def test_settings_say_where_a_value_comes_from_and_hide_secrets(person, configur
     assert "secret_key" in text
     assert "very-secret-indeed" not in text
     assert re.search(r"socket_server_port.*?5696", text, re.DOTALL)
+
+
+def test_settings_name_nodes_and_the_authorities_of_this_server(root):
+    """Whose clients are let in, with the way to each, and every node."""
+    nodes.beat()
+    root.post("/ui/authorities/", {"make": "1", "authority": "Our clients"})
+    text = root.get("/ui/settings/").content.decode()
+    assert nodes.name() in text
+    assert re.search(r'href="/ui/authorities/[0-9a-f]+/">CN=Our clients<', text)
 
 
 def test_the_audit_is_verified(person, make):

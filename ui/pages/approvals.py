@@ -58,7 +58,7 @@ def listed(request: HttpRequest) -> HttpResponse:
     """The requests that concern the person, those they may vote on first; for administrators the rules, too."""
     who = session.identity(request)
     decided = "decided" in request.GET
-    found = approvals.shown(who, decided=decided)[:MOST]
+    found = approvals.shown(who, decided=decided, limit=MOST if decided else None)
     form = RuleForm(request.POST if "rule" in request.POST else None)
     if form.is_bound:
         _administrators(request)

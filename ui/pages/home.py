@@ -13,7 +13,7 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from keystore import activity, clients, conf, handshakes, milestones, nodes
+from keystore import activity, approvals, clients, conf, handshakes, milestones, nodes
 from keystore.activity import Bucket
 from ui import describe, session, tally
 from ui.pages import Route
@@ -160,7 +160,7 @@ def _server(total: int) -> dict[str, Any]:
         "backup": _age(saved),
         "steps": first_steps(total, saved=saved is not None),
         "sealing": config.sealing.provider.rpartition(".")[2].removesuffix("_provider"),
-        "nodes": [(one.node, one.up, describe.moment(one.node.started), one.silent) for one in nodes.states()],
+        "nodes": nodes.states(),
         "handshakes": handshakes.records(REFUSED, refused=True),
         "waiting": clients.waiting_count(),
         "refusals": session.turned_away(REFUSED),
@@ -189,6 +189,7 @@ def show(request: HttpRequest) -> HttpResponse:
         "most_coming": tally.MOST,
         "coming": counted.coming,
         "last": session.latest(request, LAST),
+        "votes": sum(one.open for one in approvals.shown(session.identity(request))),
         "oversees": oversees,
         "operates": session.operates(request),
     }

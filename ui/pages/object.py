@@ -1,27 +1,27 @@
 """The page of one object: everything known about it, and what can be done with it."""
 
 import time
-from typing import Any, NamedTuple
+from typing import Any
 
 from django import forms
 from django.contrib.auth import authenticate
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from keystore import approvals, objects, roles, store
+from keystore import approvals, objects, roles
 from keystore.store import Managed
 from kmip.attributes import Attributes
 from kmip.enums import ObjectType, Operation
 from kmip.errors import KMIPError
 from kmip.objects import FIELDS
 from kmip.payloads import ExportRequest, GetAttributesRequest, GetRequest
-from kmip.tags import Tag
-from ui import certificate, describe, lifecycle, session
-from ui.objects import address_of, name_of, uid_of
+from ui import certificate, describe, drawing, lifecycle, session, use
+from ui.objects import address_of, called, uid_of
 from ui.pages import Route
 from ui.site import site
-from ui.words import LINKS, label
+from ui.words import label
 
 #: How many audit records the page shows; the audit page has the rest.
 TRAIL = 20
@@ -31,84 +31,6 @@ SLUGS = {
     for operation in lifecycle.FORMS
     if operation in lifecycle.OFFERED
 }
-
-
-class Event(NamedTuple):
-    """One date of the timeline."""
-
-    title: str
-    seconds: int
-    moment: str
-    coming: bool
-    now: bool = False
-
-
-_DATES = (
-    (Tag.ORIGINAL_CREATION_DATE, _("Made")),
-    (Tag.INITIAL_DATE, _("Stored here")),
-    (Tag.ACTIVATION_DATE, _("Activation")),
-    (Tag.PROCESS_START_DATE, _("Processing starts")),
-    (Tag.PROTECT_STOP_DATE, _("Protecting stops")),
-    (Tag.DEACTIVATION_DATE, _("Deactivation")),
-    (Tag.COMPROMISE_OCCURRENCE_DATE, _("Thought compromised since")),
-    (Tag.COMPROMISE_DATE, _("Compromise reported")),
-    (Tag.DESTROY_DATE, _("Destroyed")),
-    (Tag.ARCHIVE_DATE, _("Archived")),
-    (Tag.ROTATE_DATE, _("Rotated")),
-)
-
-
-def timeline(attributes: Attributes, now: int) -> list[Event]:
-    """The dates of an object in order, today among them."""
-    found = []
-    for tag, title in _DATES:
-        seconds = attributes.first(tag)
-        if seconds is not None:
-            found.append(Event(str(title), seconds, describe.moment(seconds), seconds > now))
-    if attributes.rotate_interval and attributes.rotate_automatic is not False:
-        last = attributes.first(Tag.ROTATE_DATE) or attributes.first(Tag.INITIAL_DATE)
-        if last is not None:
-            due = last + attributes.rotate_interval
-            found.append(Event(gettext("Due for rotation"), due, describe.moment(due), due > now))
-    found.append(Event(gettext("Now"), now, describe.moment(now), False, True))
-    return sorted(found, key=lambda event: (event.seconds, event.now))
-
-
-class Node(NamedTuple):
-    """One linked object in the drawing; `y` is where it stands."""
-
-    relation: str
-    uid: str
-    name: str
-    state: str
-    address: str
-    y: int
-
-
-ROW = 64  # Height of a linked object in the drawing.
-
-
-def links(request: HttpRequest, attributes: Attributes) -> list[Node]:
-    """The linked objects, with what the person may know of them."""
-    pairs = [(link.link_type, str(link.linked_object_identifier)) for link in attributes.link]
-    now = int(time.time())
-    namespace = session.identity(request).namespace
-    keys = [store.key_of(namespace, uid) for _, uid in pairs]
-    known = {managed.uid: managed for managed in store.fetch_all(session.visible(request).filter(uid__in=keys), now)}
-    nodes = []
-    for number, (kind, uid) in enumerate(pairs):
-        managed = known.get(uid)
-        nodes.append(
-            Node(
-                str(LINKS.get(kind, kind)),
-                uid,
-                name_of(managed.attributes) if managed else "",
-                label(managed.state) if managed else "",
-                address_of(uid) if managed else "",
-                ROW * (number + 1),
-            )
-        )
-    return nodes
 
 
 def known(request: HttpRequest, key: str) -> Managed:
@@ -125,13 +47,15 @@ def show(request: HttpRequest, key: str) -> HttpResponse:
     uid = managed.uid
     attributes = _attributes(request, managed)
     now = int(time.time())
-    nodes = links(request, attributes)
+    moments = drawing.timeline(attributes, now)
+    nodes = drawing.links(request, managed, attributes)
+    uses = use.of(request, managed)
     actions = [
         (operation, lifecycle.TITLES[operation], slug_of(operation), lifecycle.plan(request, operation, managed))
         for operation in lifecycle.offered(managed)
     ]
     context = {
-        "title": name_of(managed.attributes) or uid,
+        "title": called(managed),
         "section": "objects",
         "uid": uid,
         "address": address_of(uid),
@@ -143,11 +67,15 @@ def show(request: HttpRequest, key: str) -> HttpResponse:
         "tags": describe.tags_of(attributes),
         "unread": not attributes,
         "sections": describe.sections(attributes),
-        "timeline": timeline(attributes, now),
+        "timeline": moments,
+        "life": drawing.life(attributes, moments, now) if attributes else None,
         "links": nodes,
-        "links_height": ROW * (len(nodes) + 1),
+        "links_height": drawing.ROW * (len(nodes) + 1),
+        "links_width": drawing.SPAN,
         "possible": [one for one in actions if one[3].possible],
-        "impossible": [one for one in actions if not one[3].possible],
+        "uses": [(reverse("ui:use", args=[slug]), one.title) for slug, one, plan in uses if plan.possible],
+        "impossible": [(title, plan) for _, title, _, plan in actions if not plan.possible]
+        + [(one.title, plan) for _, one, plan in uses if not plan.possible],
         "certificate": _certificate(request, managed),
         "trail": session.trail(request, managed, TRAIL),
     }
@@ -200,7 +128,7 @@ def act(request: HttpRequest, key: str, slug: str) -> HttpResponse:
         "title": lifecycle.TITLES[operation],
         "section": "objects",
         "managed": managed,
-        "name": name_of(managed.attributes),
+        "name": called(managed),
         "address": address_of(managed.uid),
         "plan": plan,
         "form": form,
@@ -238,7 +166,7 @@ def reveal(request: HttpRequest, key: str) -> HttpResponse:
         "title": lifecycle.TITLES[Operation.GET],
         "section": "objects",
         "managed": managed,
-        "name": name_of(managed.attributes),
+        "name": called(managed),
         "address": address_of(managed.uid),
         "plan": plan,
         "form": form,

@@ -12,7 +12,7 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from keystore import access, administration, directory, roles
-from keystore.authn import accounts
+from keystore.authn import accounts, totp
 from keystore.authn.tokens import ACCESS
 from keystore.clock import SECOND
 from kmip.enums import ObjectType, Operation
@@ -165,6 +165,12 @@ def _disabled(request: HttpRequest, username: str, disabled: bool) -> None:
     session.change(request, lambda: administration.disable_user(peer, who, username, disabled), gettext("Done."))
 
 
+def _reset_factor(request: HttpRequest, username: str) -> None:
+    peer, who = _who(request)
+    done = gettext("The second factor is gone; the password alone is enough until another is set up.")
+    session.change(request, lambda: administration.reset_second_factor(peer, who, username), done)
+
+
 def _revoke(request: HttpRequest, number: str) -> None:
     peer, who = _who(request)
     done = gettext("The token is revoked; it stops working within seconds.")
@@ -183,6 +189,7 @@ USER_ACTIONS: dict[str, Callable[[HttpRequest, str], None]] = {
     "person": lambda request, name: _password(request, name, administration.add_person),
     "person_password": lambda request, name: _password(request, name, administration.set_person_password),
     "revoke": lambda request, name: _revoke(request, request.POST.get("token", "")),
+    "reset_factor": lambda request, name: _reset_factor(request, name),
 }
 
 
@@ -222,6 +229,7 @@ def user(request: HttpRequest, key: str) -> HttpResponse:
         "tokens": _tokens(found.tokens),
         "certificates": [(one, describe.moment(one.not_after)) for one in found.certificates],
         "operates": session.operates(request),
+        "factor": totp.has(found.account),
         "role_form": RoleForm(None, who.namespace),
         "name_form": NameForm(None, auto_id="group_%s"),
         "password_form": PasswordForm(None),
@@ -338,7 +346,7 @@ def roles_(request: HttpRequest) -> HttpResponse:
     """Every role that can be given, and what it allows; one of the namespace's own, defined or removed."""
     administrators(request)
     peer, who = _who(request)
-    known = directory.allowances(who.namespace)
+    known, holders = directory.allowances(who.namespace), directory.holders(who.namespace)
     if "remove" in request.POST:
         name = request.POST["remove"]
         session.change(request, lambda: administration.remove_role(peer, who, name), gettext("The role is gone."))
@@ -362,7 +370,7 @@ def roles_(request: HttpRequest) -> HttpResponse:
                 _names(role.operations),
                 _names(role.everywhere),
                 _types(role),
-                directory.holders(who.namespace, role.name),
+                holders.get(role.name, []),
             )
             for role, own in known
         ],

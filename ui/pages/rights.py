@@ -8,7 +8,7 @@ from django.utils.translation import gettext
 
 from keystore import access, policy
 from ui import describe, session
-from ui.objects import address_of, name_of
+from ui.objects import address_of, called
 from ui.pages import Route
 from ui.pages.object import known
 from ui.rights import GrantForm, worded
@@ -34,7 +34,7 @@ def show(request: HttpRequest, key: str) -> HttpResponse:
         "title": gettext("Rights"),
         "section": "objects",
         "managed": managed,
-        "name": name_of(managed.attributes),
+        "name": called(managed),
         "address": address_of(managed.uid),
         "decides": decides,
         "mine": worded(policy.rights(who, managed)),

@@ -8,7 +8,7 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.utils.translation import gettext
 
-from keystore import conf, nodes
+from keystore import clients, conf, nodes
 from keystore.crypto.policy import POLICIES
 from ui import certificate, session
 from ui.pages import Route
@@ -31,7 +31,9 @@ def show(request: HttpRequest) -> HttpResponse:
         "sections": [(name, conf.SECTIONS[name].__doc__, rows) for name, rows in sections.items()],
         "authorities": _authorities(config.tls.clients_ca_cert_file),
         "revocations": _revocations(config.tls.clients_crl_file),
+        "made_here": clients.authorities(),
         "processes": list(nodes.processes().items()),
+        "nodes": nodes.states(),
         "policy": policy.name,
         "lists": _lists(policy),
     }

@@ -56,7 +56,7 @@ def show(request: HttpRequest, slug: str) -> HttpResponse:
             else:
                 context["answered"] = True
                 context["verdict"] = form.verdict(answer)
-                context["parts"] = [(part.title, len(part.data), spelled(part.data)) for part in form.parts(answer)]
+                context["parts"] = [(part, len(part.data), spelled(part.data)) for part in form.parts(answer)]
                 made = form.made(answer)
                 context["made"] = made and (made, address_of(made))
     template = "ui/_use.html" if request.headers.get("HX-Request") else "ui/use.html"

@@ -63,6 +63,12 @@ def worded(value: Any) -> str:
 
 
 @register.filter
+def seconds(value: int) -> str:
+    """A time in seconds since 1970."""
+    return describe.moment(value)
+
+
+@register.filter
 def microseconds(value: int) -> str:
     """A time of the audit, to the second."""
     return describe.moment(value // 1_000_000)
