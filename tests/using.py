@@ -2,7 +2,7 @@
 
 import time
 
-from kmip.attributes import Attributes
+from kmip.attributes import Attributes, Vendor
 from kmip.enums import (
     CryptographicAlgorithm,
     CryptographicUsageMask,
@@ -15,6 +15,8 @@ from kmip.enums import (
 from kmip.objects import KeyBlock, KeyValue, SecretData, SymmetricKey
 from kmip.payloads import CreateKeyPairRequest, CreateRequest, RegisterRequest, RevokeRequest
 from kmip.structures import CryptographicDomainParameters, CryptographicParameters, RevocationReason
+from kmip.tags import Tag
+from kmip.ttlv import Item, Type
 from tests.authority import do
 
 A, M = CryptographicAlgorithm, CryptographicUsageMask
@@ -34,6 +36,11 @@ def wanted(*, algorithm=None, length=None, mask=ALL, active=True, parameters=Non
     for name, value in others.items():
         setattr(found, name, value)
     return found
+
+
+def under(kek):
+    """The attribute that keeps a new key wrapped by another, for `tags`."""
+    return {Vendor("cosmian", "wrapping_key_id"): {0: Item(Tag.ATTRIBUTE_VALUE, Type.TEXT_STRING, kek)}}
 
 
 def parameters(**values):

@@ -40,7 +40,7 @@ from kmip.tags import Tag
 from kmip.ttlv import Item, Type
 from kmip.versions import V2_1
 from tests.authority import do, refused, sealed  # noqa: F401 - a fixture
-from tests.using import A, M, create, pair, parameters, revoke
+from tests.using import A, M, create, pair, parameters, revoke, under
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("sealed")]
 R = ResultReason
@@ -197,10 +197,6 @@ def test_tags_mean_the_one_object_that_can_be_used_so():
 
 
 # Keys that are kept wrapped.
-
-
-def under(kek):
-    return {Vendor("cosmian", "wrapping_key_id"): {0: Item(Tag.ATTRIBUTE_VALUE, Type.TEXT_STRING, kek)}}
 
 
 def block_of(uid, **options):

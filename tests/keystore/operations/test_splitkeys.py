@@ -8,8 +8,8 @@ from keystore.crypto import splitting
 from kmip.enums import KeyFormatType, ObjectType, Operation, ResultReason, SecretDataType, SplitKeyMethod
 from kmip.errors import KMIPError
 from kmip.payloads import CreateSplitKeyRequest, GetRequest, JoinSplitKeyRequest
-from tests.authority import do, refused, sealed, seen, text  # noqa: F401 - a fixture among them
-from tests.using import A, create, pair, register, secret, wanted
+from tests.authority import do, refused, sealed, seen  # noqa: F401 - a fixture among them
+from tests.using import A, create, pair, register, secret, under, wanted
 
 M, O, R = SplitKeyMethod, ObjectType, ResultReason  # noqa: E741
 KEY = bytes.fromhex("00112233445566778899aabbccddeeff")
@@ -111,8 +111,7 @@ def test_who_may_not_take_a_key_out_may_not_take_it_out_in_parts():
 def test_parts_are_kept_wrapped_where_their_attributes_ask_for_it():
     """By the key that clients of the JSON dialect name; joining unwraps them, if it may."""
     kek = create()
-    named = {key._replace(vendor="cosmian"): value for key, value in text("wrapping_key_id", kek).items()}
-    parts = split(register(KEY), attributes=wanted(tags=named))
+    parts = split(register(KEY), attributes=wanted(tags=under(kek)))
     assert all(block(part).key_wrapping_data.encryption_key_information.unique_identifier == kek for part in parts)
     assert material(joined(parts)) == KEY
 
