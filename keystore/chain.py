@@ -28,6 +28,7 @@ from django.db import DatabaseError, close_old_connections, transaction
 from django.db.models import Count, Q, QuerySet
 
 from keystore import audit, conf, configuration, supervisor
+from keystore.database.watch import watch
 from keystore.models import AuditCheckpoint, AuditHead, AuditRecord
 from keystore.version import VERSION
 
@@ -240,7 +241,12 @@ def _step() -> float:
 
 def children(config: conf.Config) -> list[supervisor.Child]:
     """The process that makes checkpoints. Several nodes may each have one: the head is locked."""
-    return [supervisor.Child("audit", lambda: supervisor.repeat(_step))]
+
+    def run() -> None:
+        watch.start()
+        supervisor.repeat(_step)
+
+    return [supervisor.Child("audit", run)]
 
 
 # Verifying.

@@ -161,7 +161,7 @@ class Db:
     sqlite_synchronous: Literal["FULL", "NORMAL"] = setting(
         "FULL", "SQLite: FULL loses nothing acknowledged; NORMAL is quicker, and may when the power fails."
     )
-    pool_size: int = setting(32, "Database connections of each KMIP process.", minimum=1)
+    pool_size: int = setting(32, "Database connections of each KMIP and HTTP process.", minimum=1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from django.utils.module_loading import import_string
 
 from keystore import checks, clock, conf, deferred, nodes, sealing, supervisor
 from keystore.conf import Config
+from keystore.database.watch import watch
 from keystore.models import Job, JobLease
 from keystore.store import Conflict
 
@@ -274,6 +275,7 @@ def run() -> None:
     connections.close_all()
     # Its threads inherit the mask: signals come to this one, which does nothing but wait for them.
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    watch.start()
     runner = Runner(conf.current())
     runner.start()
     supervisor.report_ready()

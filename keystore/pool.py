@@ -4,6 +4,8 @@ Django ties a connection to its thread; with a thread for each client that would
 
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from django.db import DEFAULT_DB_ALIAS, connections
@@ -32,6 +34,15 @@ class Pool:
             wrapper.health_check_done = False  # type: ignore[attr-defined] # missing from the stubs
         connections[DEFAULT_DB_ALIAS] = wrapper
         return wrapper
+
+    @contextmanager
+    def lent(self) -> Iterator[None]:
+        """Lend the calling thread a connection for as long as this lasts."""
+        wrapper = self.lend()
+        try:
+            yield
+        finally:
+            self.take_back(wrapper)
 
     def take_back(self, wrapper: BaseDatabaseWrapper) -> None:
         """Keep the connection for the next request, without what a failed one may have left in it."""

@@ -15,6 +15,7 @@ from rest_framework.views import APIView
 
 from keystore import authn, checks, conf, engine, exposition, jobs, nodes, policy, sealing, version, web
 from keystore.authn import Identity, Peer
+from keystore.database.watch import watch
 from keystore.proxies import client_address
 from kmip.errors import KMIPError
 
@@ -161,6 +162,8 @@ def _jobs() -> dict[str, Any] | None:
 
 
 def _database_status() -> str:
+    if watch.away:
+        return "DOWN"
     try:
         with connection.cursor() as cursor:
             cursor.execute("SELECT 1")

@@ -24,13 +24,14 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from django.conf import settings
-from django.db import close_old_connections
 from gunicorn import http
 from gunicorn.app.wsgiapp import WSGIApplication
 from gunicorn.workers.gthread import ThreadWorker
 
 from keystore import checks, conf, engine, gate, handshakes, http1, nodes, revocation, sealing, supervisor, tls, web
 from keystore.authn import Peer
+from keystore.database.watch import watch
+from keystore.pool import Pool
 from keystore.proxies import client_address
 from kmip_api import views
 
@@ -110,6 +111,7 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         self.serving = threading.local()
         threading.stack_size(STACK_SIZE)
         self.gate = gate.Gate("http", self.contexts, database=True)
+        self.pool = Pool(conf.current().db.pool_size)
         super().init_process()
 
     def init_signals(self) -> None:
@@ -151,6 +153,7 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
     def run(self) -> None:
         """Serve until told to stop, then finish what is in hand."""
         self.poller.register(self.method_queue.fileno(), selectors.EVENT_READ, self.method_queue.run_callbacks)
+        watch.start()
         self.gate.start()
         heart = nodes.Heart()
         heart.start()
@@ -173,6 +176,7 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         heart.stop()
         self.gate.stop()
         self.tpool.shutdown(wait=False)
+        self.pool.close()
         self.poller.close()
         self.method_queue.close()
         for listener in self.sockets:
@@ -298,7 +302,8 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
             connection.hello = handshakes.read_hello(gate.peek(sock))
         address = connection.client[0]
         connection.shown = shown = self.gate.shake(sock, address, connection.hello)
-        self.gate.introduce(Peer("http", address, shown.certificate, chain=shown.chain), connection.hello)
+        with self.pool.lent():
+            self.gate.introduce(Peer("http", address, shown.certificate, chain=shown.chain), connection.hello)
 
     def read_more(self, connection: Connection) -> None:
         """Take what the client has sent; its time runs from the first byte of a request."""
@@ -327,8 +332,8 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         headers, shown = request.headers, connection.shown
         hops = {"REMOTE_ADDR": connection.client[0], "HTTP_X_FORWARDED_FOR": headers.get("X-Forwarded-For", "")}
         peer = views.kept_peer(connection.notes, client_address(hops), headers, shown.certificate, shown.chain)
-        close_old_connections()
-        reply = web.PATHS[request.path](engine, headers.get("Content-Type", ""), request.body, peer)
+        with self.pool.lent():
+            reply = web.PATHS[request.path](engine, headers.get("Content-Type", ""), request.body, peer)
         stays = request.keep_alive and self.alive
         connection.buffer.clear()
         connection.sock.settimeout(self.settings.send_timeout)
@@ -347,7 +352,8 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         request = None
         try:
             request = next(connection.parser)
-            stays = bool(request) and self._keepalive_after(connection, self.handle_request(request, connection))
+            with self.pool.lent():
+                stays = bool(request) and self._keepalive_after(connection, self.handle_request(request, connection))
         except (StopIteration, http.errors.NoMoreData):
             return False
         except OSError:

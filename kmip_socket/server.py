@@ -41,6 +41,7 @@ from keystore import (
 )
 from keystore.authn import Peer
 from keystore.conf import Config
+from keystore.database.watch import watch
 from keystore.pool import Pool
 from kmip.errors import KMIPError
 from kmip.tags import Tag
@@ -375,11 +376,8 @@ class Connection:
 
     def _introduce(self, peer: Peer, hello: handshakes.Hello) -> None:
         """Let the gate find out who the client is, on a database connection of the pool."""
-        database = self.server.pool.lend()
-        try:
+        with self.server.pool.lent():
             self.server.gate.introduce(peer, hello)
-        finally:
-            self.server.pool.take_back(database)
 
     def _wait(self, *, part: bool) -> int | None:
         """Wait for more bytes, with `part` of a message here already; not for another message while draining. A message
@@ -478,11 +476,8 @@ class Connection:
             self._peer = peer = self._peer_of(request, self._peer)
             if len(request.body) > LARGE:
                 turns.leave()
-            database = server.pool.lend()
-            try:
+            with server.pool.lent():
                 reply = self._reply(request, peer)
-            finally:
-                server.pool.take_back(database)
             self.begun = False
             answer = http1.encode(reply, keep_alive=request.keep_alive)
             if not request.keep_alive:
@@ -563,14 +558,12 @@ class Connection:
 
     def _lent(self, work: Callable[[], bytes | None]) -> bytes | None:
         """Do something with a connection to the database; nothing while that is away."""
-        database = self.server.pool.lend()
-        try:
-            return work()
-        except DatabaseError as exc:
-            log.warning("notifications of %s wait: %s", self.address, exc)
-            return None
-        finally:
-            self.server.pool.take_back(database)
+        with self.server.pool.lent():
+            try:
+                return work()
+            except DatabaseError as exc:
+                log.warning("notifications of %s wait: %s", self.address, exc)
+                return None
 
     def _tell(self, data: bytes | None) -> bool:
         """Send a message, if there is one; whether there was."""
@@ -612,6 +605,7 @@ def run(server: Server) -> None:
     """Serve in the main thread of a process, with TERM to drain and HUP to reload."""
     signal.signal(signal.SIGTERM, lambda *_: server.drain())
     signal.signal(signal.SIGHUP, lambda *_: server.reload())
+    watch.start()
     server.serve()
     databases.close_all()
 

@@ -78,7 +78,12 @@ TEMPLATES = [
     }
 ]
 
-# What each database needs so that nothing acknowledged is lost and a dead server is noticed within 5 s.
+# What each database needs so that nothing acknowledged is lost and a dead server is noticed within 5 s: one that says
+# nothing at all by `keystore.database.watch`.
+BACKENDS = {
+    "django.db.backends.postgresql": "keystore.database.postgresql",
+    "django.db.backends.mysql": "keystore.database.mysql",
+}
 DATABASE_OPTIONS: dict[str, dict[str, object]] = {
     "django.db.backends.sqlite3": {
         "transaction_mode": "IMMEDIATE",
@@ -91,9 +96,9 @@ DATABASE_OPTIONS: dict[str, dict[str, object]] = {
             "PRAGMA cache_size=-16384; PRAGMA wal_autocheckpoint=4000;"
         ),
     },
-    "django.db.backends.postgresql": {"connect_timeout": 5},
+    "django.db.backends.postgresql": {"connect_timeout": 4},
     "django.db.backends.mysql": {
-        "connect_timeout": 5,
+        "connect_timeout": 4,
         "charset": "utf8mb4",
         "isolation_level": "read committed",
         "init_command": "SET sql_mode='STRICT_ALL_TABLES'",
@@ -106,10 +111,11 @@ def _database() -> dict[str, object]:
     if described["ENGINE"] == "django.db.backends.sqlite3":
         # SQLite makes its file, but not the folder around it.
         Path(described["NAME"]).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    given = described.get("OPTIONS", {})
+    engine, given = described["ENGINE"], described.get("OPTIONS", {})
     # Connections live as long as the thread or client connection that uses them, and are tried before each reuse.
-    lifetime = {"CONN_MAX_AGE": None, "CONN_HEALTH_CHECKS": described["ENGINE"] != "django.db.backends.sqlite3"}
-    return {**described, **lifetime, "OPTIONS": {**DATABASE_OPTIONS[described["ENGINE"]], **given}}
+    lifetime = {"CONN_MAX_AGE": None, "CONN_HEALTH_CHECKS": engine != "django.db.backends.sqlite3"}
+    options = {**DATABASE_OPTIONS[engine], **given}
+    return {**described, **lifetime, "ENGINE": BACKENDS.get(engine, engine), "OPTIONS": options}
 
 
 DATABASES = {"default": _database()}

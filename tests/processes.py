@@ -55,6 +55,20 @@ def manage(folder: Path, *arguments: str, timeout: float = 60, **settings: str) 
     )
 
 
+def below(pid: int) -> list[int]:
+    """Every process that a process started, and those that they did."""
+    found, queue = [], [pid]
+    while queue:
+        for listing in Path(f"/proc/{queue.pop()}/task").glob("*/children"):
+            try:
+                children = [int(number) for number in listing.read_text().split()]
+            except OSError:
+                continue
+            found += children
+            queue += children
+    return found
+
+
 class Manager:
     """Runs management commands one after another in a single process, which costs less than one process each."""
 
@@ -146,17 +160,7 @@ class Running:
 
     def children(self) -> list[int]:
         """Every process below this one."""
-        found, queue = [], [self.process.pid]
-        while queue:
-            tasks = Path(f"/proc/{queue.pop()}/task")
-            for listing in tasks.glob("*/children"):
-                try:
-                    below = [int(pid) for pid in listing.read_text().split()]
-                except OSError:
-                    continue
-                found += below
-                queue += below
-        return found
+        return below(self.process.pid)
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Send a signal, and wait for the end; the exit status."""

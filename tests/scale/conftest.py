@@ -8,14 +8,33 @@ import pytest
 from tests import databases
 from tests.nodes import Cluster, cluster
 
+#: Seconds that outages last beyond what the tests need to see them.
+OUTAGE = float(os.environ.get("TEST_OUTAGE", "0"))
 
-@pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    """A database that several nodes can share."""
+
+@pytest.fixture(scope="session")
+def given() -> str:
+    """The URL of a database server that several nodes can share."""
     given = os.environ.get("DATABASE_URL", "")
     if not given.startswith(("postgres", "mysql", "mariadb")):
         pytest.skip("several nodes need PostgreSQL or MariaDB in DATABASE_URL: see make test-db")
+    return given
+
+
+@pytest.fixture(scope="module")
+def url(given) -> Iterator[str]:
+    """A database on it."""
     with databases.own(given) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def private(given) -> Iterator[databases.Private]:
+    """A server of the same kind that the test may stop."""
+    kind = databases.kind(given)
+    if missing := kind.missing():
+        pytest.skip(f"a server of one's own needs {', '.join(missing)}")
+    with kind() as made:
         yield made
 
 
