@@ -28,8 +28,9 @@ from keystore.store import Conflict
 
 log = logging.getLogger(__name__)
 
-#: Seconds after which a node that does not renew the lease has lost it.
-LEASE: Final = 15.0
+#: Seconds after which a node that does not renew the lease has lost it. With the pause between attempts to take it over
+#: that is less than the 15 after which another node is to do the jobs.
+LEASE: Final = 12.0
 #: Seconds between renewals, and between attempts to take the lease over.
 RENEWAL: Final = 2.0
 #: Seconds between looks for what is due, and for asynchronous requests.

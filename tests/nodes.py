@@ -3,6 +3,7 @@
 import contextlib
 import http.client
 import os
+import random
 import signal
 import socket
 import ssl
@@ -83,18 +84,32 @@ class Client:
         return str(self.do(Operation.CREATE, request).unique_identifier)
 
 
+def _free_port() -> int:
+    """A port that nobody listens on, and that the system gives to no client."""
+    while True:
+        port = random.randint(20_000, 32_000)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+
+
 class Node:
     """A started node."""
 
     def __init__(self, cluster: "Cluster", number: int) -> None:
         self.cluster, self.folder = cluster, cluster.folder / f"node-{number}"
         self.folder.mkdir(exist_ok=True)
-        self.server = Running(self.folder, **cluster.settings)
+        # Nodes on one machine are told apart by their ports.
+        self.server = Running(self.folder, **cluster.settings, KMS_PORT=str(_free_port()))
 
     def wait(self) -> "Node":
         """Wait until it serves."""
         self.kmip, self.https = self.server.kmip_port, self.server.http_port
         return self
+
+    @property
+    def name(self) -> str:
+        """What it calls itself."""
+        return f"{socket.gethostname()}:{self.https}"
 
     def client(self, user: str = "alice", **options: Any) -> Client:
         return Client(self.kmip, self.cluster.context(user), **options)
@@ -143,6 +158,7 @@ class Cluster:
         }
         self._contexts: dict[str, ssl.SSLContext] = {}
         self.nodes: list[Node] = []
+        self._started = 0
 
     def context(self, user: str) -> ssl.SSLContext:
         """The TLS context of a user's clients."""
@@ -154,14 +170,13 @@ class Cluster:
 
     def start(self, count: int = 1) -> list[Node]:
         """Start so many more nodes."""
-        first = not self.nodes
-        made = []
-        for number in range(len(self.nodes), len(self.nodes) + count):
-            made.append(Node(self, number))
+        made: list[Node] = []
+        for _ in range(count):
+            made.append(Node(self, self._started))
             self.nodes.append(made[-1])
-            if first:
+            if self._started == 0:
                 made[-1].wait()  # It makes the tables.
-                first = False
+            self._started += 1
         return [one.wait() for one in made]
 
     def stop(self) -> None:

@@ -21,7 +21,7 @@ def given() -> str:
     return given
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def url(given) -> Iterator[str]:
     """A database on it."""
     with databases.own(given) as made:
@@ -38,9 +38,9 @@ def private(given) -> Iterator[databases.Private]:
         yield made
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def nodes(url, tmp_path_factory) -> Iterator[Cluster]:
-    """Two nodes; who kills one starts another."""
+    """Two nodes for all tests; who kills one starts another."""
     with cluster(tmp_path_factory.mktemp("nodes"), url) as made:
         made.start(2)
         yield made

@@ -12,66 +12,24 @@ import pytest
 
 from kmip.attributes import Attributes
 from kmip.enums import (
-    BlockCipherMode,
     Operation,
     ResultReason,
     ResultStatus,
-    RevocationReasonCode,
     State,
-    UsageLimitsUnit,
 )
 from kmip.payloads import (
-    ActivateRequest,
-    DestroyRequest,
-    EncryptRequest,
     GetAttributesRequest,
-    GetRequest,
     LocateRequest,
     ReKeyRequest,
-    RevokeRequest,
 )
-from kmip.structures import CryptographicParameters, Name, RevocationReason, UsageLimits
-from tests.nodes import Client, Cluster, Node
+from kmip.structures import Name
+from tests.nodes import Client, Node
 from tests.processes import Manager
+from tests.scale.using import LIMIT, THREADS, activate, active, destroy, encrypt, get, limits, revoke, use_up
 
 pytestmark = pytest.mark.scale
 
 O, R, S = Operation, ResultReason, ResultStatus  # noqa: E741
-
-
-def encrypt(uid: str) -> EncryptRequest:
-    return EncryptRequest(
-        unique_identifier=uid,
-        cryptographic_parameters=CryptographicParameters(block_cipher_mode=BlockCipherMode.GCM),
-        data=b"sixteen bytes !!",
-    )
-
-
-def get(uid: str) -> GetRequest:
-    return GetRequest(unique_identifier=uid)
-
-
-def revoke(uid: str) -> RevokeRequest:
-    reason = RevocationReason(revocation_reason_code=RevocationReasonCode.CESSATION_OF_OPERATION)
-    return RevokeRequest(unique_identifier=uid, revocation_reason=reason)
-
-
-def activate(uid: str) -> ActivateRequest:
-    return ActivateRequest(unique_identifier=uid)
-
-
-def destroy(uid: str) -> DestroyRequest:
-    return DestroyRequest(unique_identifier=uid)
-
-
-def limits(total: int) -> UsageLimits:
-    return UsageLimits(usage_limits_total=total, usage_limits_count=total, usage_limits_unit=UsageLimitsUnit.OBJECT)
-
-
-def active(client: Client, **values: Any) -> str:
-    uid = client.created(**values)
-    client.do(O.ACTIVATE, activate(uid))
-    return uid
 
 
 def access(node: Node, path: str, user: str = "alice", **body: Any) -> tuple[int, Any]:
@@ -131,44 +89,6 @@ def test_a_user_that_is_disabled_is_refused_by_the_next_request_on_every_node(no
 
 
 # Counting.
-
-THREADS, LIMIT = 50, 1000
-
-
-def use_up(cluster: Cluster, uid: str, during: Callable[[Counter], None] = lambda served: None) -> Counter:
-    """Use a key from many threads on both nodes until all are refused; how requests ended.
-
-    A thread whose node is gone goes on with the other one."""
-    ended: Counter = Counter()
-    counting = threading.Lock()
-    begin = threading.Barrier(THREADS + 1)
-
-    def work(number: int) -> None:
-        alive = cluster.nodes[number % 2 - 2]
-        client = alive.client()
-        begin.wait(60)
-        while True:
-            try:
-                item = client.tried(O.ENCRYPT, encrypt(uid))
-            except OSError:
-                client.stream.close()
-                client = cluster.nodes[-1].client()
-                with counting:
-                    ended["lost"] += 1
-                continue
-            with counting:
-                ended["served" if item.result_status == S.SUCCESS else str(item.result_reason)] += 1
-            if item.result_status != S.SUCCESS:
-                break
-        client.stream.close()
-
-    with ThreadPoolExecutor(THREADS) as threads:
-        working = [threads.submit(work, number) for number in range(THREADS)]
-        begin.wait(60)
-        during(ended)
-        for one in working:
-            one.result(120)
-    return ended
 
 
 def test_usage_limits_are_exact_for_threads_on_two_nodes(nodes):
