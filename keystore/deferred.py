@@ -20,8 +20,9 @@ from keystore.authn import Identity, accounts, certificates, refused
 from keystore.models import DeferredRequest, JobLease
 from kmip import ttlv
 from kmip.enums import CancellationResult, Operation, ProcessingStage, ResultReason, ResultStatus
-from kmip.errors import KMIPError, reason_in
+from kmip.errors import KMIPError
 from kmip.messages import ResponseBatchItem
+from kmip.reasons import reason_in
 from kmip.schema import dump
 from kmip.tags import Tag
 from kmip.versions import Version

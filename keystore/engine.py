@@ -35,7 +35,7 @@ from keystore.sealing import SealingError
 from keystore.store import Conflict
 from kmip import dialect, ttlv
 from kmip.enums import AsynchronousIndicator, BatchErrorContinuationOption, Operation, ResultReason, ResultStatus
-from kmip.errors import KMIPError, reason_in
+from kmip.errors import KMIPError
 from kmip.messages import (
     ENCODINGS,
     RequestBatchItem,
@@ -48,6 +48,7 @@ from kmip.messages import (
 )
 from kmip.messages import response as response_message
 from kmip.payloads import PAYLOADS
+from kmip.reasons import reason_in
 from kmip.schema import Encoded, Struct, dump, opened
 from kmip.tags import Tag
 from kmip.ttlv import Item
@@ -704,11 +705,13 @@ def audit_entry(
 
 
 def _failure(run: _Run, item: RequestBatchItem | None, error: KMIPError) -> ResponseBatchItem:
+    # The JSON dialect has reasons of its own for what its operations refuse.
+    operation = item.operation if item is not None and not run.dialect else None
     return ResponseBatchItem(
         operation=item.operation if item is not None else None,
         unique_batch_item_id=item.unique_batch_item_id if item is not None else None,
         result_status=error.status,
-        result_reason=reason_in(error.reason, run.version, item.operation if item is not None else None),
+        result_reason=reason_in(error.reason, run.version, operation),
         result_message=error.message,
     )
 
