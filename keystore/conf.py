@@ -297,6 +297,10 @@ class Crypto:
         "Bytes of data in one request to encrypt, sign or hash; messages have limits of their own.",
         minimum=1,
     )
+    iv_before_data: tuple[str, ...] = setting(
+        (),
+        "Users whose Decrypt without an IV has it before the ciphertext, as EDB's client has in its Thales variant.",
+    )
     max_streams: int = setting(1024, "Cryptographic operations in parts that are open at a time on a node.", minimum=1)
     stream_timeout: float = setting(300.0, "Seconds that an operation in parts waits for the next one.", minimum=1)
 

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
 
-from keystore import addressing, bulk, opened, streams, turns, uses, wrapped
+from keystore import addressing, bulk, conf, opened, streams, turns, uses, wrapped
 from keystore.call import Call, operation
 from keystore.crypto import ciphers, signing
 from keystore.crypto.algorithms import ALGORITHMS, A, Asymmetric, bad
@@ -330,12 +330,16 @@ def decrypt(call: Call, request: DecryptRequest) -> DecryptResponse:
 
 
 def _decrypt_data(call: Call, request: DecryptRequest, use: Using, data: bytes) -> bytes:
-    """One ciphertext, or in the JSON dialect the items of a frame, each with its IV before and its tag behind."""
+    """One ciphertext, with its IV before it where the client is known for that; or in the JSON dialect the items of a
+    frame, each with its IV before and its tag behind."""
     iv, tag = request.iv_counter_nonce, request.authenticated_encryption_tag
     items = bulk.split(data) if call.dialect and iv is None and tag is None else None
-    if items is None:
+    before = iv is None and call.identity.username in conf.current().crypto.iv_before_data
+    if items is None and not before:
         return _decrypt(call, request, use, data, iv=iv, tag=tag)
     size = ciphers.drawn(use.cipher(), use.key, use.parameters, policy=call.crypto_policy)
+    if items is None:
+        return _decrypt(call, request, use, data[size:], iv=data[:size] or None, tag=tag)
     return bulk.join(_decrypt(call, request, use, item[size:], iv=item[:size] or None) for item in items)
 
 

@@ -3,6 +3,7 @@ docs/divergences.md. Rules about connections are tried on the real server, those
 
 import contextlib
 import datetime
+import hashlib
 import socket
 import ssl
 import time
@@ -15,7 +16,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from keystore import authn, conf, states
+from keystore import authn, conf, states, streams
 from keystore.authn import Identity, Peer
 from keystore.call import HANDLERS
 from keystore.engine import handle
@@ -779,7 +780,7 @@ CBC = CryptographicParameters(block_cipher_mode=BlockCipherMode.CBC, padding_met
 
 
 @rule(35)
-def encryption_gives_back_the_iv_that_the_server_made():
+def encryption_gives_back_the_iv_that_the_server_made(configure):
     uid = created()
     activate(uid)
     random_iv = CryptographicParameters(
@@ -792,6 +793,14 @@ def encryption_gives_back_the_iv_that_the_server_made():
         unique_identifier=uid, cryptographic_parameters=CBC, data=found.data, iv_counter_nonce=found.iv_counter_nonce
     )
     assert one(O.DECRYPT, request, version=V1_2).data == b"secret"
+    # One client sends it before the ciphertext, and has to be known for that.
+    thales = DecryptRequest(
+        unique_identifier=uid, cryptographic_parameters=CBC, data=found.iv_counter_nonce + found.data
+    )
+    (item,) = send((O.DECRYPT, thales), version=V1_2).batch_item
+    assert item.result_status == ResultStatus.OPERATION_FAILED
+    configure(**{"crypto.iv_before_data": ("alice",)})
+    assert one(O.DECRYPT, thales, version=V1_2).data == b"secret" == one(O.DECRYPT, request, version=V1_2).data
     own = EncryptRequest(unique_identifier=uid, cryptographic_parameters=CBC, data=b"x", iv_counter_nonce=bytes(16))
     assert one(O.ENCRYPT, own, version=V1_2).data != found.data
     # The parameters are the key's where the request has none, and documented defaults where neither has any.
@@ -815,20 +824,17 @@ def encryption_gives_back_the_iv_that_the_server_made():
 
 
 @rule(36)
-def streams_are_refused_or_bound_to_their_client():
-    request = HashRequest(
-        cryptographic_parameters=CryptographicParameters(hashing_algorithm=HashingAlgorithm.SHA_256),
-        data=b"x",
-        init_indicator=True,
-    )
-    (item,) = send((O.HASH, request), version=V1_4).batch_item
-    if item.result_status == ResultStatus.OPERATION_FAILED:
-        assert item.result_reason == R.FEATURE_NOT_SUPPORTED
-        return
-    value = item.response_payload.correlation_value
-    request = HashRequest(data=b"y", correlation_value=value, final_indicator=True)
-    assert why(O.HASH, request, version=V1_4, user="bob") == R.INVALID_FIELD
-    assert one(O.HASH, request, version=V1_4).data
+def streams_are_bound_to_their_client(monkeypatch):
+    monkeypatch.setattr(streams, "_keeper", streams.Streams(8, 60))
+    sha_256 = CryptographicParameters(hashing_algorithm=HashingAlgorithm.SHA_256)
+    request = HashRequest(cryptographic_parameters=sha_256, data=b"x", init_indicator=True)
+    value = one(O.HASH, request, version=V1_4).correlation_value
+    request = HashRequest(cryptographic_parameters=sha_256, data=b"y", correlation_value=value, final_indicator=True)
+    assert why(O.HASH, request, version=V1_4, user="bob") == R.ITEM_NOT_FOUND
+    assert why(O.HASH, request, version=V2_1, user="bob") == R.INVALID_CORRELATION_VALUE
+    assert one(O.HASH, request, version=V1_4).data == hashlib.sha256(b"xy").digest()
+    assert why(O.HASH, request, version=V1_4) == R.ITEM_NOT_FOUND, "it has ended"
+    assert 10 <= conf.current().crypto.stream_timeout <= 3600
 
 
 @rule(37)
