@@ -47,11 +47,18 @@ def environment(folder: Path, settings: Mapping[str, str]) -> dict[str, str]:
     return kept | own | settings
 
 
-def manage(folder: Path, *arguments: str, timeout: float = 60, **settings: str) -> subprocess.CompletedProcess[str]:
-    """Run a management command to its end."""
-    command = [sys.executable, str(MANAGE), *arguments]
+def manage(
+    folder: Path, *arguments: str, timeout: float = 60, given: str | None = None, **settings: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a management command to its end; `given` is what it reads."""
     return subprocess.run(
-        command, cwd=folder, env=environment(folder, settings), capture_output=True, text=True, timeout=timeout
+        [sys.executable, str(MANAGE), *arguments],
+        cwd=folder,
+        env=environment(folder, settings),
+        input=given,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
     )
 
 

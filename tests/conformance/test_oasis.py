@@ -1,5 +1,6 @@
 """The OASIS test cases, played against the real server: every case of 1.0 to 2.1 over TLS, those of message encodings
-over HTTPS, and all of 2.1 as XML and JSON over HTTPS besides.
+over HTTPS, and all of 2.1 as XML and JSON over HTTPS besides; and the cases as they are in the versions between, of
+which there are no files.
 
 The runner and the cases are not part of this project; the tests skip where they are absent. What the runner skips, it
 skips for the reasons below, and tests of our own cover it.
@@ -11,6 +12,8 @@ import sys
 import orjson
 import pytest
 
+from tests.conformance.respelled import NotInThisVersionError, respelled
+from tests.processes import manage
 from tests.reference import REFERENCE
 
 RUNNER = REFERENCE.parent / "tools" / "kmip_conformance" / "kmip_conformance.py"
@@ -29,12 +32,12 @@ MISPRINTED = {"CS-BC-M-6-12": "Encrypt"}
 LEFT_OUT = {
     "TC-NP-": "the server is the requester",
     "TC-Q-S2C-": "the server is the requester",
-    "TC-OTP-": "needs accounts on the server beforehand",
-    "TC-CREG-": "needs accounts on the server beforehand",
+    "TC-OTP-": "needs a one-time pad that is on the server already, and uses it more than once",
+    "TC-CREG-": "needs an account on the server beforehand: played with one below",
     "CS-RNG-O-": "describes one of several configurations",
     "TC-Q-": "describes one of several configurations",
 }
-TRANSPORTS = {"ttlv": [], "https-xml": ["--transport", "https", "--encoding", "xml"],
+TRANSPORTS = {"ttlv": [], "versions between": [], "https-xml": ["--transport", "https", "--encoding", "xml"],
               "https-json": ["--transport", "https", "--encoding", "json"]}  # fmt: skip
 
 
@@ -48,19 +51,20 @@ def played(empty_server, tmp_path_factory):
     """Plays all cases over a transport at once, and remembers how they ended."""
     known, server = {}, empty_server
 
-    def play(transport, cases):
-        if transport not in known:
+    def play(transport, cases, *options):
+        """How the cases ended, by file; the options are the runner's."""
+        if (transport, *options) not in known:
             folder = tmp_path_factory.mktemp(transport)
             command = [sys.executable, str(RUNNER), "--host", "127.0.0.1", "--port", str(server.port), "--quiet"]
             command += ["--ca", str(server.ca), "--cert", str(server.certificate), "--key", str(server.key)]
             command += ["--url", f"https://127.0.0.1:{server.https}/kmip", "--json", str(folder / "out.json")]
-            command += [*TRANSPORTS[transport], *map(str, cases)]
+            command += [*TRANSPORTS[transport], *options, *map(str, cases)]
             done = subprocess.run(command, capture_output=True, text=True, timeout=300)
             assert done.returncode in (0, 1), done.stderr
-            known[transport] = {
+            known[transport, *options] = {
                 case["file"]: case for case in orjson.loads((folder / "out.json").read_bytes())["cases"]
             }
-        return known[transport]
+        return known[transport, *options]
 
     return play
 
@@ -97,3 +101,59 @@ NEWEST = [path for path in CASES if path.parts[-3] == "2.1"]
 @pytest.mark.parametrize("path", NEWEST, ids=names(NEWEST))
 def test_every_case_of_2_1_passes_over_https(played, transport, path):
     judge(played(transport, NEWEST)[str(path)], path)
+
+
+#: Versions, and those whose cases are played in them. Cases of 1.4 go to 2.1 where there is none of that name.
+BETWEEN = {"1.1": "1.2", "1.3": "1.4", "2.0": "2.1", "2.1": "1.4"}
+
+
+def _between():
+    for version, source in BETWEEN.items():
+        for path in CASES:
+            if path.parts[-3] != source or path.stem in MISPRINTED or path.stem.startswith("TC-Q-"):
+                continue  # What a Query lists is that of its version.
+            if not path.stem.endswith(source.replace(".", "")):
+                continue  # Some stand among those of 1.4 and speak another version.
+            name = f"{path.stem[:-2]}{version.replace('.', '')}"
+            if not (version == "2.1" and any(one.stem == name for one in NEWEST)):
+                yield pytest.param(path, version, name, id=f"{version}-{path.stem}")
+
+
+BETWEEN_CASES = list(_between())
+
+
+@pytest.fixture(scope="module")
+def respelled_cases(tmp_path_factory):
+    """The cases that can be said in the versions between, by folder of the version and name."""
+    folder, found = tmp_path_factory.mktemp("respelled"), {}
+    for path, version, name in (one.values for one in BETWEEN_CASES):
+        target = folder / version / f"{name}.xml"
+        target.parent.mkdir(exist_ok=True)
+        try:
+            target.write_bytes(respelled(path, version))
+        except NotInThisVersionError as exc:
+            found[version, name] = exc
+        else:
+            found[version, name] = target
+    return found
+
+
+@pytest.mark.parametrize("path, version, name", BETWEEN_CASES)
+def test_cases_pass_in_the_versions_between(played, respelled_cases, path, version, name):
+    target = respelled_cases[version, name]
+    if isinstance(target, NotInThisVersionError):
+        pytest.skip(str(target))
+    cases = [one for one in respelled_cases.values() if not isinstance(one, NotInThisVersionError)]
+    judge(played("versions between", cases)[str(target)], target)
+
+
+def test_cases_of_a_registered_client_pass_with_its_account(played, empty_server):
+    """TC-CREG: a user who comes with name and password, registers a key pair and its certificate, and takes them."""
+    settings = {"KMS_CONFIG": str(empty_server.folder / "kms.toml")}
+    for arguments, given in ((("add", "one-time-user"), None), (("password", "one-time-user"), "one-time-password\n")):
+        done = manage(empty_server.folder, "user", *arguments, given=given, **settings)
+        assert done.returncode == 0, done.stderr
+    credentials = ["--auth-user", "one-time-user", "--auth-password", "one-time-password"]
+    cases = [path for path in CASES if path.stem.startswith("TC-CREG-")]
+    for case in played("ttlv", cases, "--preconfigured", "--no-cleanup", *credentials).values():
+        assert case["status"] == "PASS", case
