@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 from django.db import transaction
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
 
 from keystore import approvals, audit, clock, policy, roles, store
 from keystore.authn import Identity, Peer, accounts
@@ -163,19 +163,15 @@ def _given(rows: QuerySet[Grant]) -> list[Given]:
     ]
 
 
-def _in_force() -> Q:
-    return Q(expires=0) | Q(expires__gt=clock.now())
-
-
 def on(identity: Identity, uid: str) -> list[Given]:
     """The grants on an object, for who decides about it."""
     managed = _decided_by(identity, uid, lock=False)
-    return _given(Grant.objects.filter(_in_force(), object_id=managed.key).order_by("principal", "expires"))
+    return _given(store.grants_on(managed.key).order_by("principal", "expires"))
 
 
 def given(identity: Identity, limit: int) -> list[Given]:
     """The grants on the identity's own objects, those on the newest objects first."""
-    rows = Grant.objects.filter(_in_force(), namespace=identity.namespace, object__owner=identity.username)
+    rows = Grant.objects.filter(store.in_force(), namespace=identity.namespace, object__owner=identity.username)
     return _given(rows.order_by("-object__serial", "principal", "expires")[:limit])
 
 

@@ -1,9 +1,11 @@
 """What clients are told without having asked: Notify and Put (2.1, 6.2.2 and 6.2.3).
 
-A client that takes the server role on its connection subscribes its user to the objects that the user owns: Put brings
-new ones, Notify the changes. What is to be sent is noted in the transaction of the change, sent in that order over any
-such connection of the user, tried again while the client fails to take it, and dropped with a record in the audit when
-that has gone on for too long. Subscriptions outlive the connection for a while, so that a client may come back.
+A client that takes the server role on its connection subscribes its user: Put brings the user's own new objects, Notify
+the changes of those and of others' that the user was granted the attributes of. The specification leaves it to the
+server whom it tells; whom roles let reach all objects of a namespace is told of its own alone. What is to be sent is
+noted in the transaction of the change, sent in that order over any such connection of the user, tried again while the
+client fails to take it, and dropped with a record in the audit when that has gone on for too long. Subscriptions
+outlive the connection for a while, so that a client may come back.
 
 A `Courier` is one connection's side of it, without the connection: bytes to send, bytes received.
 """
@@ -16,11 +18,11 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from django.db import transaction
-from django.db.models import F
+from django.db.models import F, Q
 
 from keystore import approvals, audit, authn, ca, clock, compiled, conf, objects, policy, roles, store
 from keystore.authn import Identity, Peer
-from keystore.models import Endpoint, ManagedObject, Notification
+from keystore.models import Account, Endpoint, Group, ManagedObject, Notification
 from keystore.store import Managed
 from kmip import ttlv
 from kmip.attributes import BY_NAME, BY_TAG, Attributes, Key, References, Vendor
@@ -72,9 +74,11 @@ SILENCE: Final = 60.0
 
 # Noting what is to be sent.
 
+#: Whether anybody in a namespace asked to be told: for most objects that are written nobody did.
 _SUBSCRIBED: Final = compiled.select(
-    lambda: Endpoint.objects.filter(namespace="x", username="y", expires__gt=clock.Now()).values_list("id")[:1], 2
+    lambda: Endpoint.objects.filter(namespace="x", expires__gt=clock.Now()).values_list("id")[:1], 1
 )
+_SEES: Final = 1 << Operation.GET_ATTRIBUTES
 
 
 def subscribe(identity: Identity) -> None:
@@ -86,9 +90,12 @@ def subscribe(identity: Identity) -> None:
 
 
 def watch(managed: Managed, stored: Callable[[], Attributes] | None) -> None:
-    """Note what the owner is to be told of an object that is being saved; `stored` gives its attributes before, and is
+    """Note what users are to be told of an object that is being saved; `stored` gives its attributes before, and is
     None for a new one."""
-    if _SUBSCRIBED.first((managed.namespace, managed.owner)) is None:
+    if _SUBSCRIBED.first((managed.namespace,)) is None:
+        return
+    told = _told(managed, new=stored is None)
+    if not told:
         return
     now, before = clock.now(), stored() if stored is not None else None
     after = managed.attributes
@@ -97,16 +104,47 @@ def watch(managed: Managed, stored: Callable[[], Attributes] | None) -> None:
     if not changed and not deleted:
         return
     put = before is None and not after.sensitive and after.extractable is not False
-    Notification.objects.create(
-        namespace=managed.namespace,
-        username=managed.owner,
-        operation=Operation.PUT if put else Operation.NOTIFY,
-        uid=managed.uid,
-        changed=changed,
-        deleted=deleted,
-        created=now,
-        expires=now + int(conf.current().jobs.notification_lifetime * clock.SECOND),
+    Notification.objects.bulk_create(
+        Notification(
+            namespace=managed.namespace,
+            username=username,
+            operation=Operation.PUT if put else Operation.NOTIFY,
+            uid=managed.uid,
+            changed=changed,
+            deleted=deleted,
+            created=now,
+            expires=now + int(conf.current().jobs.notification_lifetime * clock.SECOND),
+        )
+        for username in told
     )
+
+
+def _told(managed: Managed, *, new: bool) -> list[str]:
+    """Who is told of an object, of the users who asked to be: its owner and those who were granted its attributes."""
+    listening = Endpoint.objects.filter(namespace=managed.namespace, expires__gt=clock.Now())
+    usernames = set(listening.values_list("username", flat=True))
+    others = usernames - {managed.owner}
+    if not others or new:
+        # Nobody was granted anything on an object that is yet to be.
+        return sorted(usernames & {managed.owner})
+    granted = {
+        principal
+        for principal, operations in store.grants_on(managed.key).values_list("principal", "operations")
+        if operations & _SEES
+    }
+    if not granted:
+        return sorted(usernames & {managed.owner})
+    told = others if "*" in granted else {one for one in others if f"user:{one}" in granted}
+    groups = [principal.removeprefix("group:") for principal in granted if principal.startswith("group:")]
+    if groups:
+        members = Account.objects.filter(
+            namespace=managed.namespace,
+            username__in=others,
+            groups__name__in=groups,
+            groups__namespace=managed.namespace,
+        )
+        told |= set(members.values_list("username", flat=True))
+    return sorted(told | usernames & {managed.owner})
 
 
 store.WATCHERS.append(watch)
@@ -234,6 +272,8 @@ class Courier:
             raise KMIPError(ResultReason.OBJECT_NOT_FOUND, "the object is no more")
         if Operation(row.operation) is Operation.PUT:
             return self._put(identity, managed)
+        if not policy.may(identity, Operation.GET_ATTRIBUTES, managed):
+            raise KMIPError(ResultReason.PERMISSION_DENIED, "the client may not get the object's attributes")
         # The date is part of every notice (2.1, 6.2.2), also where it is the same second's.
         changed = managed.attributes.only({*(_key(label) for label in row.changed), Tag.LAST_CHANGE_DATE})
         return NotifyRequest(
@@ -307,12 +347,17 @@ def _end(identity: Identity, peer: Peer, row: Notification, why: str = "") -> bo
 
 
 def settle() -> None:
-    """Write down the state changes that have come with their date for subscribed users' objects, so that they are told
-    (the job "states")."""
+    """Write down the state changes that have come with their date for objects of which somebody asked to be told (the
+    job "states")."""
     now = clock.now()
     for endpoint in Endpoint.objects.filter(expires__gt=now):
+        groups = Group.objects.filter(namespace=endpoint.namespace, members__username=endpoint.username)
+        principals = ["*", f"user:{endpoint.username}", *(f"group:{one.name}" for one in groups)]
+        granted = store.granted_to(principals).filter(namespace=endpoint.namespace).values("object_id")
         due = ManagedObject.objects.filter(
-            namespace=endpoint.namespace, owner=endpoint.username, next_change__lte=now // clock.SECOND
+            Q(owner=endpoint.username) | Q(uid__in=granted),
+            namespace=endpoint.namespace,
+            next_change__lte=now // clock.SECOND,
         )
         for key in list(due.values_list("uid", flat=True)):
             with contextlib.suppress(store.Conflict), transaction.atomic():

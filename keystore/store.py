@@ -237,9 +237,19 @@ class _Together(Aggregate):
         return super().as_sql(compiler, connection, function="GROUP_CONCAT", **context)
 
 
+def in_force() -> Q:
+    """Grants that have not expired."""
+    return Q(expires=0) | Q(expires__gt=clock.Now())
+
+
 def granted_to(principals: Sequence[str]) -> QuerySet[Grant]:
     """The grants that hold now for any of these."""
-    return Grant.objects.filter(Q(expires=0) | Q(expires__gt=clock.Now()), principal__in=principals)
+    return Grant.objects.filter(in_force(), principal__in=principals)
+
+
+def grants_on(key: str) -> QuerySet[Grant]:
+    """The grants that hold now on an object, by its row's key."""
+    return Grant.objects.filter(in_force(), object_id=key)
 
 
 def _with_rights(count: int) -> QuerySet[ManagedObject]:

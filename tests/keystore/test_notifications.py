@@ -4,7 +4,7 @@ import pytest
 
 from keystore import clock, engine, expiry, notifications, roles, store, tickets
 from keystore.authn import Approval, Identity, Peer, accounts
-from keystore.models import AuditRecord, Endpoint, ManagedObject, Notification
+from keystore.models import AuditRecord, Endpoint, Grant, Group, ManagedObject, Notification
 from kmip import ttlv
 from kmip.enums import (
     EndpointRole,
@@ -369,3 +369,49 @@ def test_destroyed_objects_are_told_of():
     told = client.told()
     assert [operation for operation, _ in told] == [O.NOTIFY, O.NOTIFY]
     assert told[1][1].attributes.state == State.DESTROYED == seen(uid).state
+
+
+@pytest.mark.parametrize("principal", ["user:bob", "group:readers", "*"])
+def test_who_was_granted_an_object_s_attributes_is_told_of_changes(principal):
+    """Not of the object when it is new, not of what merely may be used, and no longer once the grant is gone."""
+    readers = Group.objects.create(namespace=accounts.namespace("default"), name="readers")
+    account = accounts.ensure("default", "bob")
+    readers.members.add(account)
+    accounts.ensure("default", "carol")
+    bob, carol = Client("bob"), Client("carol")
+    bob.peer.identity = accounts.identity(account, "certificate")
+    uid = created()
+    assert bob.told() == []
+    row = ManagedObject.objects.get(uid=uid)
+    given = Grant.objects.create(
+        object=row, namespace="default", principal=principal, operations=roles.bits([O.ENCRYPT])
+    )
+    comment(uid, "not for users of the key")
+    assert bob.told() == []
+    Grant.objects.update(operations=roles.bits([O.GET_ATTRIBUTES]))
+    comment(uid, "a word")
+    ((operation, notify),) = bob.told()
+    assert (operation, notify.unique_identifier, notify.attributes.comment) == (O.NOTIFY, uid, "a word")
+    assert len(carol.told()) == (principal == "*")
+    comment(uid, "too late")
+    given.delete()
+    assert bob.told() == []
+    assert AuditRecord.objects.filter(operation="Notify", user="bob", reason="Dropped").count() == 1
+
+
+def test_states_of_granted_objects_that_come_with_their_date_are_told():
+    accounts.ensure("default", "bob")
+    bob = Client("bob")
+    uid = created(activation_date=clock.now() // clock.SECOND + 1000)
+    Grant.objects.create(object_id=uid, namespace="default", principal="user:bob",
+                         operations=roles.bits([O.GET_ATTRIBUTES]))  # fmt: skip
+    ManagedObject.objects.filter(uid=uid).update(next_change=1)
+    notifications.settle()
+    assert not bob.told(), "the date has not come, whatever the row says"
+    managed = store.fetch(uid, 0, Identity("alice", "test"))
+    managed.attributes.activation_date = clock.now() // clock.SECOND - 5
+    store.save(managed)
+    Notification.objects.all().delete()
+    notifications.settle()
+    ((operation, notify),) = bob.told()
+    assert operation == O.NOTIFY and notify.attributes.state == State.ACTIVE
