@@ -44,6 +44,16 @@ def vendors() -> tuple[str, ...]:
     return (VENDOR,) if own == VENDOR else (VENDOR, own)
 
 
+def tag_keys() -> list[Vendor]:
+    """The attributes that hold tags."""
+    return [Vendor(vendor, store.TAGS) for vendor in vendors()]
+
+
+def tag_labels() -> list[str]:
+    """How the index calls them."""
+    return [store.attribute_label(key) for key in tag_keys()]
+
+
 def is_tags(text: str) -> bool:
     """Whether an identifier is an array of tags."""
     return text.startswith("[") and text.endswith("]")
@@ -75,7 +85,7 @@ def _tagged(identity: Identity, tags: list[str]) -> list[str]:
     if not tags:
         return []
     objects = _here(identity)
-    labels = [store.attribute_label(Vendor(vendor, store.TAGS)) for vendor in vendors()]
+    labels = tag_labels()
     for tag in tags:
         object_type = SYSTEM_TAGS.get(tag)
         if object_type is not None:

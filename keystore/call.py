@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
-from keystore import addressing, approvals, conf, policy, roles, states, store
+from keystore import addressing, approvals, conf, policy, roles, rules, states, store
 from keystore.authn import Approval, Identity, Peer
 from keystore.crypto.policy import POLICIES, CryptoPolicy
 from keystore.store import Managed
@@ -107,6 +107,12 @@ class Call:
             raise KMIPError(self._absent(), "there is no object with this Unique Identifier")
         self.touched.append(managed.uid)
         return managed
+
+    def changed(self, managed: Managed) -> None:
+        """Keep what the operation has changed of an object, which becomes the ID Placeholder."""
+        rules.touched(managed, self.now)
+        store.save(managed)
+        self.batch.placeholder = managed.uid
 
     def check(self, managed: Managed, right: Operation) -> None:
         """Raise `KMIPError` (Permission Denied) where the identity may not do this with an object."""

@@ -90,9 +90,15 @@ def seen(uid: str, user: str = "alice") -> Attributes:
     return do(Operation.GET_ATTRIBUTES, GetAttributesRequest(unique_identifier=uid), user).attributes
 
 
-def material(uid: str, user: str = "alice") -> bytes:
-    found = do(Operation.GET, GetRequest(unique_identifier=uid), user)
-    return found.symmetric_key.key_block.key_value.key_material
+def block(uid: str, user: str = "alice", **asked_for: Any) -> KeyBlock:
+    """The Key Block that Get gives."""
+    found = do(Operation.GET, GetRequest(unique_identifier=uid, **asked_for), user)
+    return getattr(found, found.object_type.name.lower()).key_block
+
+
+def material(uid: str, user: str = "alice", **asked_for: Any) -> bytes:
+    """The Key Material that Get gives."""
+    return block(uid, user, **asked_for).key_value.key_material
 
 
 def located(user: str = "alice", *, attributes: Attributes | None = None, **request: Any) -> list[str]:

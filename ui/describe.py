@@ -201,8 +201,7 @@ def item_value(item: Item) -> Any:
 
 def tag_key(attributes: Attributes) -> Vendor | None:
     """The vendor attribute in which an object has its tags, if it has any."""
-    keys = [Vendor(vendor, store.TAGS) for vendor in addressing.vendors()]
-    return next((key for key in keys if key in attributes), None)
+    return next((key for key in addressing.tag_keys() if key in attributes), None)
 
 
 def tags_of(attributes: Attributes) -> list[str]:

@@ -16,7 +16,6 @@ from django.utils.translation import gettext_lazy as _
 from keystore import addressing, store
 from keystore.crypto.algorithms import ALGORITHMS
 from keystore.models import ManagedObject, ObjectIndex
-from kmip.attributes import Vendor
 from kmip.enums import CryptographicAlgorithm, ObjectType, State
 from kmip.tags import Tag
 from ui import session, tally
@@ -27,11 +26,6 @@ from ui.words import TYPES, label
 MATCHES = 1000
 #: Above every character that names use.
 LAST = "\U0010ffff"
-
-
-def tag_labels() -> list[str]:
-    """How the index calls the attributes that hold tags."""
-    return [store.attribute_label(Vendor(vendor, store.TAGS)) for vendor in addressing.vendors()]
 
 
 def _keys(rows: QuerySet[Any], column: str = "uid") -> list[str] | None:
@@ -247,7 +241,7 @@ class TagFacet(ValueFacet):
     title, parameter = _("Tag"), "tag"
 
     def labels(self) -> list[str]:
-        return tag_labels()
+        return addressing.tag_labels()
 
 
 FACETS = (
@@ -267,7 +261,7 @@ class Search:
     """The objects whose identifier, name or tag begins with a text; `many` says that not all were taken."""
 
     def __init__(self, text: str, namespace: str) -> None:
-        labels = [Tag.NAME.spelling, *tag_labels()]
+        labels = [Tag.NAME.spelling, *addressing.tag_labels()]
         rows = ObjectIndex.objects.filter(_begins("value", text), namespace=namespace, attribute__in=labels)
         self._found = list(rows.values_list("object_id", flat=True)[:MATCHES])
         identified = ManagedObject.objects.filter(_begins("uid", store.key_of(namespace, text)))

@@ -3,7 +3,6 @@
 The store seals an object that has an Archive Date under the archive's own key, and gives its material to nobody.
 """
 
-from keystore import store
 from keystore.call import Call, operation
 from kmip.enums import Operation
 from kmip.payloads import ArchiveRequest, ArchiveResponse, RecoverRequest, RecoverResponse
@@ -14,9 +13,7 @@ def archive(call: Call, request: ArchiveRequest) -> ArchiveResponse:
     """Put an object in archival storage (KMIP 2.1, 6.1.4)."""
     managed = call.live(request.unique_identifier)
     managed.attributes.archive_date = call.now
-    managed.attributes.last_change_date = call.now
-    store.save(managed)
-    call.batch.placeholder = managed.uid
+    call.changed(managed)
     return ArchiveResponse(unique_identifier=managed.uid)
 
 
@@ -26,7 +23,6 @@ def recover(call: Call, request: RecoverRequest) -> RecoverResponse:
     managed = call.object(request.unique_identifier)
     if managed.attributes.archive_date is not None:
         managed.attributes.archive_date = None
-        managed.attributes.last_change_date = call.now
-        store.save(managed)
+        call.changed(managed)
     call.batch.placeholder = managed.uid
     return RecoverResponse(unique_identifier=managed.uid)

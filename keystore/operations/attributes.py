@@ -7,7 +7,7 @@ in `rules`.
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
-from keystore import rules, states, store
+from keystore import rules, states
 from keystore.call import Call, operation
 from keystore.store import Managed
 from kmip.attributes import BY_TAG, Attributes, Key, References, title_of
@@ -77,12 +77,6 @@ def _changing(call: Call, identifier: Identifier | None) -> Managed:
     return managed
 
 
-def _save(call: Call, managed: Managed) -> None:
-    rules.touched(managed, call.now)
-    store.save(managed)
-    call.batch.placeholder = managed.uid
-
-
 @operation(Operation.ADD_ATTRIBUTE)
 def add_attribute(call: Call, request: AddAttributeRequest) -> AddAttributeResponse:
     """Add an instance of an attribute (KMIP 2.1, 6.1.2)."""
@@ -92,7 +86,7 @@ def add_attribute(call: Call, request: AddAttributeRequest) -> AddAttributeRespo
         raise KMIPError(ResultReason.INVALID_FIELD, "the server assigns the Attribute Index")
     managed = _changing(call, request.unique_identifier)
     index = rules.add(managed, key, value, read_only=ResultReason.READ_ONLY_ATTRIBUTE)
-    _save(call, managed)
+    call.changed(managed)
     return AddAttributeResponse(
         unique_identifier=managed.uid, attributes=Attributes({key: {index: managed.attributes[key][index]}})
     )
@@ -116,7 +110,7 @@ def modify_attribute(call: Call, request: ModifyAttributeRequest) -> ModifyAttri
     elif index not in attributes[key]:
         raise KMIPError(ResultReason.ATTRIBUTE_INSTANCE_NOT_FOUND, f"{title_of(key)} has no instance {index}")
     rules.change(managed, key, index, value, now=call.now, read_only=ResultReason.ATTRIBUTE_READ_ONLY)
-    _save(call, managed)
+    call.changed(managed)
     return ModifyAttributeResponse(
         unique_identifier=managed.uid, attributes=Attributes({key: {index: managed.attributes[key][index]}})
     )
@@ -137,7 +131,7 @@ def _set(call: Call, managed: Managed, key: Key, value: Any) -> None:
         rules.change(managed, key, index, value, now=call.now, read_only=ResultReason.READ_ONLY_ATTRIBUTE)
     else:
         rules.add(managed, key, value, read_only=ResultReason.READ_ONLY_ATTRIBUTE)
-    _save(call, managed)
+    call.changed(managed)
 
 
 class _Numbers(NamedTuple):
@@ -216,5 +210,5 @@ def delete_attribute(call: Call, request: DeleteAttributeRequest) -> DeleteAttri
             raise KMIPError(ResultReason.ATTRIBUTE_INSTANCE_NOT_FOUND, f"{title_of(key)} has no instance {indices[0]}")
     gone = Attributes({key: {index: attributes[key][index] for index in indices}})
     rules.delete(managed, key, indices, now=call.now)
-    _save(call, managed)
+    call.changed(managed)
     return DeleteAttributeResponse(unique_identifier=managed.uid, attributes=gone)

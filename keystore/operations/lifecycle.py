@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from keystore import ca, rules, states, store, withholding
+from keystore import ca, states, store, withholding
 from keystore.call import Call, operation
 from keystore.states import Event
 from keystore.store import Managed
@@ -30,7 +30,7 @@ def activate(call: Call, request: ActivateRequest) -> ActivateResponse:
         if managed.state == State.ACTIVE:
             raise KMIPError(ResultReason.WRONG_KEY_LIFECYCLE_STATE, "the object is active already: nothing is to do")
         states.move(managed, Event.ACTIVATE, at=call.now)
-        _save(call, managed)
+        call.changed(managed)
     return ActivateResponse(unique_identifier=found[0].uid)
 
 
@@ -41,12 +41,6 @@ def _here(managed: Managed) -> Managed:
     if managed.columns["archive_date"] is not None:
         raise KMIPError(ResultReason.OBJECT_ARCHIVED, "the object is archived: recover it first")
     return managed
-
-
-def _save(call: Call, managed: Managed) -> None:
-    rules.touched(managed, call.now)
-    store.save(managed)
-    call.batch.placeholder = managed.uid
 
 
 @operation(Operation.REVOKE)
@@ -82,7 +76,7 @@ def _revoke(call: Call, managed: Managed, request: RevokeRequest) -> None:
     else:
         states.move(managed, Event.DEACTIVATE, at=call.now)
     managed.attributes.revocation_reason = reason
-    _save(call, managed)
+    call.changed(managed)
     ca.revoke(managed, reason, call.now, request.compromise_occurrence_date)
 
 
@@ -128,4 +122,4 @@ def _destroy(call: Call, managed: Managed) -> None:
     states.move(managed, Event.DESTROY, at=call.now)
     withholding.withhold(managed, before, call.identity)
     managed.material = None
-    _save(call, managed)
+    call.changed(managed)

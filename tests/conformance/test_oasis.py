@@ -59,7 +59,7 @@ def played(empty_server, tmp_path_factory):
             command += ["--ca", str(server.ca), "--cert", str(server.certificate), "--key", str(server.key)]
             command += ["--url", f"https://127.0.0.1:{server.https}/kmip", "--json", str(folder / "out.json")]
             command += [*TRANSPORTS[transport], *options, *map(str, cases)]
-            done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+            done = subprocess.run(command, capture_output=True, text=True, timeout=900)
             assert done.returncode in (0, 1), done.stderr
             known[transport, *options] = {
                 case["file"]: case for case in orjson.loads((folder / "out.json").read_bytes())["cases"]

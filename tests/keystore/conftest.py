@@ -1,11 +1,11 @@
 """Peers, identities and objects for tests of rights."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from keystore import authn, chain, engine, sealing
+from keystore import authn, chain, engine, sealing, store
 from keystore.authn import Peer, accounts
 from kmip import payloads
 from kmip.attributes import Attributes
@@ -26,6 +26,19 @@ def root_key(request: pytest.FixtureRequest) -> None:
     sealing.reset()
     authn.forget()
     chain._recent.number = -1
+
+
+@pytest.fixture
+def own_root(tmp_path: Path, configure: Callable[..., object]) -> Iterator[Path]:
+    """A root key file of this test's own, and a process that has not read it yet."""
+    path = tmp_path / "root.key"
+    sealing.create_root_key(path)
+    configure(**{"sealing.root_key_file": path})
+    sealing.reset()
+    store.rows.clear()
+    yield path
+    sealing.reset()
+    store.rows.clear()
 
 
 @pytest.fixture(autouse=True)

@@ -18,21 +18,8 @@ from kmip.payloads import ActivateRequest, DestroyRequest
 from tests.authority import do
 from tests.made import activate, created, material, registered, seen
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("own_root")]
 DAY = 86_400
-
-
-@pytest.fixture(autouse=True)
-def root(tmp_path, configure):
-    """A root key file of this test's own."""
-    path = tmp_path / "root.key"
-    sealing.create_root_key(path)
-    configure(**{"sealing.root_key_file": path})
-    sealing.reset()
-    store.rows.clear()
-    yield path
-    sealing.reset()
-    store.rows.clear()
 
 
 def size_of_log() -> int:
@@ -142,20 +129,20 @@ def test_a_backup_on_a_full_disk_leaves_nothing_behind(tmp_path):
     assert backup.write(path)
 
 
-def test_a_root_key_is_not_replaced_on_a_full_disk(root):
+def test_a_root_key_is_not_replaced_on_a_full_disk(own_root):
     """Neither the file nor the database has changed; the next rotation succeeds."""
     uid = created()
     sealing.sealer().check()
-    key, text = material(uid), root.read_text()
+    key, text = material(uid), own_root.read_text()
     with files_of_at_most(10), pytest.raises(OSError):
-        resealing.rotate_root_file(root)
-    assert root.read_text() == text and not sealing.staged_path(root).exists()
+        resealing.rotate_root_file(own_root)
+    assert own_root.read_text() == text and not sealing.staged_path(own_root).exists()
     sealing.reset()
     store.rows.clear()
     assert material(uid) == key
-    resealing.rotate_root_file(root)
+    resealing.rotate_root_file(own_root)
     store.rows.clear()
-    assert material(uid) == key and root.read_text() != text
+    assert material(uid) == key and own_root.read_text() != text
 
 
 @pytest.mark.skipif(connection.vendor != "sqlite", reason="brought about by SQLite's own means")

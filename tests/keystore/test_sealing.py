@@ -12,22 +12,10 @@ from keystore.authn import Peer
 from keystore.models import ManagedObject, RootKey, SealingKey
 from kmip.attributes import Attributes
 from kmip.enums import CryptographicAlgorithm, ObjectType, Operation
-from kmip.payloads import CreateRequest, DestroyRequest, GetRequest
+from kmip.payloads import CreateRequest, DestroyRequest
+from tests.made import material
 
 ALICE = Peer("cli", user="alice")
-
-
-@pytest.fixture
-def root(tmp_path, configure):
-    """A root key file of this test's own, and a process that has not read it yet."""
-    path = tmp_path / "root.key"
-    sealing.create_root_key(path)
-    configure(**{"sealing.root_key_file": path})
-    sealing.reset()
-    store.rows.clear()
-    yield path
-    sealing.reset()
-    store.rows.clear()
 
 
 def create() -> str:
@@ -37,11 +25,6 @@ def create() -> str:
     attributes.cryptographic_usage_mask = 12
     request = CreateRequest(object_type=ObjectType.SYMMETRIC_KEY, attributes=attributes)
     return engine.execute(Operation.CREATE, request, ALICE).unique_identifier
-
-
-def material(uid: str) -> bytes:
-    given = engine.execute(Operation.GET, GetRequest(unique_identifier=uid), ALICE)
-    return given.symmetric_key.key_block.key_value.key_material
 
 
 def numbers() -> set[int]:
@@ -57,7 +40,7 @@ MOVED = {
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("uid, version, flip", MOVED.values(), ids=MOVED)
-def test_material_opens_only_where_it_belongs(root, uid, version, flip):
+def test_material_opens_only_where_it_belongs(own_root, uid, version, flip):
     """A blob that was moved, taken back or changed is refused."""
     sealer = sealing.sealer()
     blob = bytearray(sealer.seal(b"secret", "a", 1))
@@ -69,7 +52,7 @@ def test_material_opens_only_where_it_belongs(root, uid, version, flip):
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("blob", [b"", b"\x01", b"\x02" + bytes(40), b"\x01\0\0\0\x63" + bytes(40), b"\x01\0\0\0\x01"])
-def test_what_is_no_blob_is_refused(root, blob):
+def test_what_is_no_blob_is_refused(own_root, blob):
     """Short blobs, unknown formats and unknown keys are refused, not crashed on."""
     sealer = sealing.sealer()
     sealer.check()
@@ -80,10 +63,10 @@ def test_what_is_no_blob_is_refused(root, blob):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_another_root_key_is_refused(root):
+def test_another_root_key_is_refused(own_root):
     """The key check value tells a root key that is not this database's, also before there are objects."""
     sealing.sealer().check()
-    root.write_text(os.urandom(32).hex())
+    own_root.write_text(os.urandom(32).hex())
     sealing.reset()
     with pytest.raises(sealing.WrongRootKey, match="not the one"):
         sealing.sealer().check()
@@ -91,7 +74,7 @@ def test_another_root_key_is_refused(root):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_database_whose_check_value_is_gone_gets_no_new_one(root):
+def test_a_database_whose_check_value_is_gone_gets_no_new_one(own_root):
     """Nothing is sealed under a fresh key where sealed objects stand whose key is lost."""
     create()
     RootKey.objects.all().delete()
@@ -121,7 +104,7 @@ def test_a_bad_root_key_file_is_refused(tmp_path, text, mode, message):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_rotation_seals_everything_anew(root):
+def test_rotation_seals_everything_anew(own_root):
     """After it no object is under an old key, in whatever process, and all are as they were."""
     before = {uid: material(uid) for uid in (create() for _ in range(7))}
     old = numbers()
@@ -133,7 +116,7 @@ def test_rotation_seals_everything_anew(root):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_rotation_that_is_cut_short_is_resumed(root, monkeypatch):
+def test_a_rotation_that_is_cut_short_is_resumed(own_root, monkeypatch):
     """Every row is readable at any point, and the rest is done later."""
     before = {uid: material(uid) for uid in (create() for _ in range(6))}
     monkeypatch.setattr(resealing, "GROUP", 2)
@@ -155,10 +138,10 @@ def test_a_rotation_that_is_cut_short_is_resumed(root, monkeypatch):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_another_process_reads_what_a_new_key_sealed(root):
+def test_another_process_reads_what_a_new_key_sealed(own_root):
     """A process learns of a new sealing key by a number that it does not know, and of the one to use within seconds."""
     uid = create()
-    other = sealing.Sealer(lambda: sealing.providers(_options(root)))
+    other = sealing.Sealer(lambda: sealing.providers(_options(own_root)))
     other.check()
     resealing.rotate_sealing_keys(wait=0)
     row = ManagedObject.objects.get(uid=uid)
@@ -172,7 +155,7 @@ def _options(path):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_rows_that_change_during_a_rotation_keep_their_change(root, monkeypatch):
+def test_rows_that_change_during_a_rotation_keep_their_change(own_root, monkeypatch):
     """A row that was written between reading and sealing anew is left to the next sweep."""
     uid = create()
     stale = list(ManagedObject.objects.filter(uid=uid).values_list("pk", "material", "version"))
@@ -195,20 +178,20 @@ def test_rows_that_change_during_a_rotation_keep_their_change(root, monkeypatch)
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_new_root_key_takes_the_place_of_the_file(root):
+def test_a_new_root_key_takes_the_place_of_the_file(own_root):
     """The old file is kept under its name, the new one opens everything, and running processes go on."""
     uid = create()
     before, running = material(uid), sealing.sealer()
     derived = running.derive("audit")
-    kept = resealing.rotate_root_file(root)
-    assert kept.exists() and kept.read_text() != root.read_text()
-    assert kept.stat().st_mode & 0o777 == root.stat().st_mode & 0o777 == 0o600
-    assert not sealing.staged_path(root).exists()
+    kept = resealing.rotate_root_file(own_root)
+    assert kept.exists() and kept.read_text() != own_root.read_text()
+    assert kept.stat().st_mode & 0o777 == own_root.stat().st_mode & 0o777 == 0o600
+    assert not sealing.staged_path(own_root).exists()
     assert running.seal(b"x", "a", 1)
     store.rows.clear()
     assert material(uid) == before
     assert sealing.sealer().derive("audit") == derived
-    root.write_text(kept.read_text())
+    own_root.write_text(kept.read_text())
     sealing.reset()
     with pytest.raises(sealing.WrongRootKey):
         sealing.sealer().check()
@@ -216,7 +199,7 @@ def test_a_new_root_key_takes_the_place_of_the_file(root):
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("point", ["before the database", "after the database"])
-def test_a_rotation_of_the_root_key_that_is_cut_short_is_finished_or_forgotten(root, monkeypatch, point):
+def test_a_rotation_of_the_root_key_that_is_cut_short_is_finished_or_forgotten(own_root, monkeypatch, point):
     """Whichever key the database has taken is found at the next start."""
     uid = create()
     before = material(uid)
@@ -232,22 +215,22 @@ def test_a_rotation_of_the_root_key_that_is_cut_short_is_finished_or_forgotten(r
     with monkeypatch.context() as patch:
         patch.setattr(resealing, "rotate_root", lambda new: (real(new) if after else None, cut()))
         with pytest.raises(Cut):
-            resealing.rotate_root_file(root)
-    assert sealing.staged_path(root).exists()
-    old = root.read_text()
+            resealing.rotate_root_file(own_root)
+    assert sealing.staged_path(own_root).exists()
+    old = own_root.read_text()
     sealing.reset()
     store.rows.clear()
     assert material(uid) == before
     # Backups made before the rotation need the old key.
-    assert old in {path.read_text() for path in root.parent.glob("root.key*")}
-    resealing.rotate_root_file(root)
-    assert not sealing.staged_path(root).exists()
+    assert old in {path.read_text() for path in own_root.parent.glob("root.key*")}
+    resealing.rotate_root_file(own_root)
+    assert not sealing.staged_path(own_root).exists()
     store.rows.clear()
     assert material(uid) == before
 
 
 @pytest.mark.django_db(transaction=True)
-def test_the_root_key_moves_to_another_provider(root, configure):
+def test_the_root_key_moves_to_another_provider(own_root, configure):
     """From a file into the environment, and then into shares."""
     uid = create()
     before = material(uid)
@@ -272,7 +255,7 @@ def test_the_root_key_moves_to_another_provider(root, configure):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_writers_and_a_rotation_do_not_lose_one_another(root):
+def test_writers_and_a_rotation_do_not_lose_one_another(own_root):
     """Keys that are made and destroyed meanwhile are all as they were acknowledged."""
     first = {uid: material(uid) for uid in (create() for _ in range(5))}
     stop, made, failed = threading.Event(), {}, []

@@ -5,7 +5,6 @@ import http.client
 import json
 import re
 import socket
-import subprocess
 
 import pytest
 from cryptography import x509
@@ -14,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from tests.certificates import Made, Pki
+from tests.openssl import tried
 from tests.processes import Manager, Running, until
 
 
@@ -78,10 +78,6 @@ def requested(name):
     return key, request.public_bytes(serialization.Encoding.PEM).decode()
 
 
-def openssl(*arguments):
-    return subprocess.run(["openssl", *map(str, arguments)], capture_output=True, timeout=30)
-
-
 def test_a_client_gets_on_board_with_a_token_alone(site, tmp_path):
     """It has no certificate, posts its request with the token, and opens 5696 with the answer; the token is used up."""
     token = site.manage("client", "token", "newcomer").split()[0]
@@ -94,7 +90,7 @@ def test_a_client_gets_on_board_with_a_token_alone(site, tmp_path):
     files = made.write(tmp_path, "newcomer")
 
     def opens():
-        run = openssl("s_client", "-connect", f"localhost:{site.kmip}", "-CAfile", site.pki.ca_file, "-cert", files[0],
+        run = tried("s_client", "-connect", f"localhost:{site.kmip}", "-CAfile", site.pki.ca_file, "-cert", files[0],
                       "-key", files[1], "-verify_return_error", "-brief")  # fmt: skip
         return b"CONNECTION ESTABLISHED" in run.stderr
 
@@ -124,18 +120,18 @@ def test_openssl_follows_the_addresses_in_a_certificate(site, tmp_path):
     assert status == 200
     (tmp_path / "ca.pem").write_bytes(issuer)
     verify = ["verify", "-x509_strict", "-crl_check", "-crl_download", "-CAfile", tmp_path / "ca.pem", certificate]
-    address = openssl("x509", "-noout", "-ocsp_uri", "-in", certificate).stdout.decode().strip()
+    address = tried("x509", "-noout", "-ocsp_uri", "-in", certificate).stdout.decode().strip()
     assert address == f"http://localhost:{site.public}/pki/{site.key_id}/ocsp"
     ask = ["ocsp", "-issuer", tmp_path / "ca.pem", "-cert", certificate, "-url", address, "-CAfile",
            tmp_path / "ca.pem", "-no_nonce"]  # fmt: skip
-    run = openssl(*verify)
+    run = tried(*verify)
     assert run.returncode == 0, run.stderr
-    run = openssl(*ask)
+    run = tried(*ask)
     assert b"Response verify OK" in run.stderr and b"client.pem: good" in run.stdout, run
     site.manage("client", "revoke", "checked")
-    run = openssl(*verify)
+    run = tried(*verify)
     assert run.returncode != 0 and b"certificate revoked" in run.stderr
-    assert b"client.pem: revoked" in openssl(*ask).stdout
+    assert b"client.pem: revoked" in tried(*ask).stdout
 
 
 @pytest.mark.parametrize("path", ["/", "/version", "/health", "/kmip", "/kmip/2_1", "/ui/", "/access/owned", "/clients",

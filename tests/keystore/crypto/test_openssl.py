@@ -1,8 +1,5 @@
 """Interoperability with the `openssl` command: what one side makes, the other opens and verifies."""
 
-import shutil
-import subprocess
-
 import pytest
 
 from keystore.crypto import ciphers, derivation, keys, signing, wrapping
@@ -10,18 +7,12 @@ from keystore.crypto.algorithms import CURVES, A, B, C, H, P
 from keystore.crypto.policy import PERMISSIVE
 from kmip.enums import DerivationMethod, ObjectType, ValidityIndicator, WrappingMethod
 from kmip.structures import CryptographicParameters
+from tests.openssl import needs_openssl, openssl
 
-OPENSSL = shutil.which("openssl")
-pytestmark = pytest.mark.skipif(OPENSSL is None, reason="there is no openssl command")
+pytestmark = needs_openssl
 
 DATA = b"What the server protects, anyone with the key and OpenSSL must be able to read." * 3
 IV = bytes(range(16))
-
-
-def openssl(*arguments, data=b"", cwd=None):
-    done = subprocess.run([OPENSSL, *map(str, arguments)], input=data, capture_output=True, cwd=cwd)
-    assert done.returncode == 0, done.stderr.decode()
-    return done.stdout
 
 
 @pytest.fixture

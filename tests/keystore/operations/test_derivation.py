@@ -21,9 +21,10 @@ from kmip.enums import (
     UsageLimitsUnit,
 )
 from kmip.objects import KeyBlock, KeyValue, PrivateKey, PublicKey
-from kmip.payloads import DeriveKeyRequest, GetRequest, RegisterRequest
+from kmip.payloads import DeriveKeyRequest, RegisterRequest
 from kmip.structures import DerivationParameters, UsageLimits
 from tests.authority import do, refused, sealed, seen  # noqa: F401 - a fixture among them
+from tests.made import material
 from tests.using import A, M, create, parameters, revoke, secret, wanted
 
 D, O, R = DerivationMethod, ObjectType, ResultReason  # noqa: E741
@@ -40,11 +41,6 @@ def asks(*uids, method=D.HKDF, object_type=O.SYMMETRIC_KEY, length=256, algorith
         derivation_parameters=DerivationParameters(**given),
         attributes=wanted(algorithm=algorithm, length=length),
     )
-
-
-def material(uid):
-    answer = do(Operation.GET, GetRequest(unique_identifier=uid))
-    return getattr(answer, answer.object_type.name.lower()).key_block.key_value.key_material
 
 
 def derived(*uids, **given):

@@ -1,8 +1,5 @@
 """The services and the `openssl` command: what one side encrypts, signs and wraps, the other opens and verifies."""
 
-import shutil
-import subprocess
-
 import pytest
 
 from kmip.enums import (
@@ -30,27 +27,17 @@ from kmip.payloads import (
 )
 from kmip.structures import EncryptionKeyInformation, KeyWrappingData, KeyWrappingSpecification
 from tests.authority import do, sealed  # noqa: F401 - a fixture
+from tests.made import material
+from tests.openssl import needs_openssl, openssl
 from tests.using import A, create, pair, parameters, register, wanted
 
-OPENSSL = shutil.which("openssl")
 pytestmark = [
     pytest.mark.django_db,
     pytest.mark.usefixtures("sealed"),
-    pytest.mark.skipif(OPENSSL is None, reason="there is no openssl command"),
+    needs_openssl,
 ]
 B, P, V = BlockCipherMode, PaddingMethod, ValidityIndicator
 DATA = b"attack at dawn, " * 5
-
-
-def openssl(*arguments, data=b""):
-    done = subprocess.run([OPENSSL, *map(str, arguments)], input=data, capture_output=True)
-    assert done.returncode == 0, done.stderr.decode()
-    return done.stdout
-
-
-def material(uid, format_=None):
-    answer = do(Operation.GET, GetRequest(unique_identifier=uid, key_format_type=format_))
-    return getattr(answer, answer.object_type.name.lower()).key_block.key_value.key_material
 
 
 @pytest.fixture
@@ -59,8 +46,8 @@ def files(tmp_path):
 
     def write(private, public):
         paths = tmp_path / "private.der", tmp_path / "public.der"
-        paths[0].write_bytes(material(private, KeyFormatType.PKCS_8))
-        paths[1].write_bytes(material(public, KeyFormatType.X_509))
+        paths[0].write_bytes(material(private, key_format_type=KeyFormatType.PKCS_8))
+        paths[1].write_bytes(material(public, key_format_type=KeyFormatType.X_509))
         return paths
 
     return write

@@ -9,6 +9,7 @@ from kmip.enums import KeyFormatType, ObjectType, Operation, ResultReason, Secre
 from kmip.errors import KMIPError
 from kmip.payloads import CreateSplitKeyRequest, GetRequest, JoinSplitKeyRequest
 from tests.authority import do, refused, sealed, seen  # noqa: F401 - a fixture among them
+from tests.made import block, material
 from tests.using import A, create, pair, register, secret, under, wanted
 
 M, O, R = SplitKeyMethod, ObjectType, ResultReason  # noqa: E741
@@ -39,15 +40,6 @@ def joins(uids, object_type=O.SYMMETRIC_KEY, **given):
 
 def joined(uids, **given):
     return do(Operation.JOIN_SPLIT_KEY, joins(uids, **given)).unique_identifier
-
-
-def block(uid, **options):
-    answer = do(Operation.GET, GetRequest(unique_identifier=uid, **options))
-    return getattr(answer, answer.object_type.name.lower()).key_block
-
-
-def material(uid, **options):
-    return block(uid, **options).key_value.key_material
 
 
 METHODS = [
