@@ -54,7 +54,7 @@ clean:
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	@touch $@
 
-.venv/.development: requirements-dev.txt .venv/.runtime
+.venv/.development: requirements-dev.txt requirements-tracing.txt .venv/.runtime
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@
 

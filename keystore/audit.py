@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import orjson
 from django.db import close_old_connections, connections, transaction
 
-from keystore import activity, compiled, conf, metrics, sealing
+from keystore import activity, compiled, conf, metrics, sealing, tracing
 from keystore.authn import Identity, Peer
 from keystore.grouping import groups
 from keystore.models import AuditRecord
@@ -202,6 +202,7 @@ def write(entries: Iterable[Entry]) -> None:
         _INSERT.run_many(rows)
         activity.counter.add(entries)
         metrics.observe(entries)
+        tracing.observe(entries)
 
 
 # Looked up anew, as tests replace it.
@@ -246,6 +247,12 @@ class Writer:
     def waiting(self) -> int:
         """Records that are not yet written."""
         return len(self._entries)
+
+    @property
+    def lag(self) -> float:
+        """Seconds since the oldest of them was made."""
+        entries = self._entries
+        return max(0.0, time.time() - entries[0].time / 1_000_000) if entries else 0.0
 
     def flush(self) -> None:
         """Write what is queued now, in the calling thread; what cannot be written stays queued."""

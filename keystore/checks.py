@@ -13,7 +13,7 @@ from django.core.management import call_command
 from django.db import DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
 
-from keystore import conf, sealing, tls
+from keystore import conf, sealing, tls, tracing
 from keystore.conf import Config, ConfigError
 
 log = logging.getLogger(__name__)
@@ -149,7 +149,7 @@ def socket_settings(config: Config) -> None:
 
 # Cheap ones first: what contradicts itself is said before files are opened.
 STARTUP: tuple[Callable[[Config], None], ...] = (
-    tls_settings, http_settings, auth_settings, socket_settings, tls_files
+    tls_settings, http_settings, auth_settings, socket_settings, tls_files, tracing.check
 )  # fmt: skip
 
 

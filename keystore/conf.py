@@ -314,6 +314,16 @@ class Logging:
 
 
 @dataclass(frozen=True, slots=True)
+class Tracing:
+    """Traces for OpenTelemetry; the packages for it are in requirements-tracing.txt."""
+
+    tracing_endpoint: str | None = setting(
+        None, "URL to which spans are sent by OTLP/HTTP, such as http://collector:4318/v1/traces; by default none are."
+    )
+    tracing_ratio: float = setting(1.0, "Part of the operations that are traced, 0 to 1.", minimum=0)
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """Every setting, by section, and the layer that each came from."""
 
@@ -331,6 +341,7 @@ class Config:
     jobs: Jobs
     crypto: Crypto
     logging: Logging
+    tracing: Tracing
     layers: Mapping[str, str] = field(repr=False)
 
     def value(self, key: str) -> object:

@@ -11,8 +11,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from keystore import clock, metrics
-from keystore.models import DeferredRequest, Job, ManagedObject
+from keystore import audit, clock, metrics, store
+from keystore.models import AuditCheckpoint, AuditRecord, DeferredRequest, Job, ManagedObject
+from keystore.pool import Pool
 from kmip.enums import State
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -46,6 +47,11 @@ class _Database(Collector):
             if job.last_success is not None:
                 age.add_metric([job.name], max(0, now - job.last_success) / clock.SECOND)
         yield from (runs, failures, age)
+        last = AuditRecord.objects.order_by("-id").values_list("id", flat=True).first() or 0
+        bound = AuditCheckpoint.objects.order_by("-number").values_list("last", flat=True).first() or 0
+        yield GaugeMetricFamily(
+            "kms_audit_unbound", "Audit records since the last checkpoint, about.", value=max(0, last - bound)
+        )
         yield GaugeMetricFamily(
             "kms_deferred_requests", "Asynchronous requests that are kept.", value=DeferredRequest.objects.count()
         )
@@ -59,6 +65,15 @@ class _Database(Collector):
 
 
 _database = _Database()
+
+
+def publish(listener: str, connections: int, pool: Pool) -> None:
+    """Say how this process of a listener is; it does so every second."""
+    writer, rows = audit.writer, store.rows
+    metrics.publish(
+        listener,
+        metrics.Now(connections, *pool.counts, writer.waiting, writer.lag, writer.failing, rows.hits, rows.misses),
+    )
 
 
 def text() -> bytes:

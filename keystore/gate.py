@@ -298,7 +298,9 @@ class Gate:
         try:
             authn.identify(peer)
         except KMIPError as error:
-            self._note(peer.address, hello, peer.certificate, tls.refused(error.message, "identity"))
+            # The handshake has been counted: it was one, and what it is told now is for people.
+            failure = tls.refused(error.message, "identity")
+            self.recorder.note(peer.address, hello, peer.certificate, failure, "")
         except DatabaseError as exc:
             log.debug("client of %s not looked up: %s", peer.address, exc)
 

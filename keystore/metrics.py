@@ -42,14 +42,20 @@ class Metrics:
         )
         self.pool = Gauge(
             "kms_database_connections",
-            "Database connections of the KMIP listener by whether a request has them.",
-            ("state",),
+            "Database connections of a listener by whether a request has them.",
+            ("listener", "state"),
             registry=own,
             multiprocess_mode="livesum",
         )
         self.rows = Counter("kms_row_cache", "Looks for an object's row in memory.", ("result",), registry=own)
         self.audit = Gauge(
             "kms_audit_waiting", "Audit records that are not yet written.", registry=own, multiprocess_mode="livesum"
+        )
+        self.audit_lag = Gauge(
+            "kms_audit_lag_seconds",
+            "Seconds that the oldest audit record has waited to be written.",
+            registry=own,
+            multiprocess_mode="livemax",
         )
         self.audit_failing = Gauge(
             "kms_audit_failing", "Processes that cannot write audit records.", registry=own, multiprocess_mode="livesum"
@@ -116,8 +122,9 @@ class Now(NamedTuple):
     #: Database connections that requests have, and that none has.
     lent: int
     free: int
-    #: Audit records that are not yet written, and whether the last attempt failed.
+    #: Audit records that are not yet written, for how many seconds the oldest, and whether the last attempt failed.
     waiting: int
+    lag: float
     failing: bool
     #: Looks for an object's row in memory since the process began.
     hits: int
@@ -129,9 +136,10 @@ def publish(listener: str, now: Now) -> None:
     if _metrics is None:
         return
     _metrics.connections.labels(listener).set(now.connections)
-    _metrics.pool.labels("lent").set(now.lent)
-    _metrics.pool.labels("free").set(now.free)
+    _metrics.pool.labels(listener, "lent").set(now.lent)
+    _metrics.pool.labels(listener, "free").set(now.free)
     _metrics.audit.set(now.waiting)
+    _metrics.audit_lag.set(now.lag)
     _metrics.audit_failing.set(now.failing)
     for result, looks in (("hit", now.hits), ("miss", now.misses)):
         published = _metrics.published.get(result, 0)

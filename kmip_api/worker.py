@@ -28,7 +28,21 @@ from gunicorn import http
 from gunicorn.app.wsgiapp import WSGIApplication
 from gunicorn.workers.gthread import ThreadWorker
 
-from keystore import checks, conf, engine, gate, handshakes, http1, nodes, revocation, sealing, supervisor, tls, web
+from keystore import (
+    checks,
+    conf,
+    engine,
+    exposition,
+    gate,
+    handshakes,
+    http1,
+    nodes,
+    revocation,
+    sealing,
+    supervisor,
+    tls,
+    web,
+)
 from keystore.authn import Peer
 from keystore.database.watch import watch
 from keystore.pool import Pool
@@ -119,11 +133,12 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         signal.signal(RELOAD, lambda *_: self.method_queue.defer(self.reload))
 
     def notice_changes(self) -> None:
-        """Load CAs and revocation lists again when their files have changed."""
+        """Load CAs and revocation lists again when their files have changed, and say how this process is."""
         now = time.monotonic()
         if now < self.look_again:
             return
         self.look_again = now + 1.0
+        exposition.publish("http", self.nr_conns, self.pool)
         stamps = revocation.stamps(conf.current())
         if stamps != self.stamps:
             self.stamps = stamps

@@ -25,15 +25,13 @@ from django.db import DatabaseError
 from django.db import connections as databases
 
 from keystore import (
-    audit,
     checks,
     conf,
+    exposition,
     gate,
     handshakes,
     http1,
-    metrics,
     revocation,
-    store,
     supervisor,
     tls,
     turns,
@@ -260,12 +258,7 @@ class Server:
                 client.cut(socket.SHUT_RD if client.idle else socket.SHUT_RDWR)
 
     def _publish(self) -> None:
-        lent, free = self.pool.counts
-        writer, rows = audit.writer, store.rows
-        metrics.publish(
-            "kmip",
-            metrics.Now(len(self.connections), lent, free, writer.waiting, writer.failing, rows.hits, rows.misses),
-        )
+        exposition.publish("kmip", len(self.connections), self.pool)
 
     def _finish(self) -> None:
         """Wait for requests in hand, at most the grace period, while idle connections are closed."""

@@ -12,7 +12,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "kmsproject.settings")
 
 import django
 
-from keystore import conf, supervisor
+from keystore import conf, metrics, supervisor
 
 try:
     current = conf.current()
@@ -62,6 +62,11 @@ def on_starting(arbiter: Any) -> None:
         arbiter.kill_workers(worker.RELOAD)
 
     arbiter.handle_hup = reload
+
+
+def child_exit(_arbiter: Any, ended: Any) -> None:
+    """A worker's gauges go with it."""
+    metrics.ended(ended.pid)
 
 
 def when_ready(_arbiter: Any) -> None:

@@ -56,7 +56,8 @@ def test_the_counts_of_all_processes_add_up_for_those_who_may_see_them(tmp_path)
         def found() -> dict[tuple, float] | None:
             status, text = read(server.http_port, pki.client_context())
             seen = samples(text) if status == 200 else {}
-            return seen if seen.get(QUERIES) == 3 and ("kms_connections", ("listener", "kmip")) in seen else None
+            listeners = {dict(key[1:]).get("listener") for key in seen if key[0] == "kms_database_connections"}
+            return seen if seen.get(QUERIES) == 3 and listeners == {"http", "kmip"} else None
 
         seen = until(found, "three queries are counted")
         assert seen["kms_operation_seconds_bucket", ("le", "+Inf"), *QUERIES[1:]] == 3
@@ -65,6 +66,10 @@ def test_the_counts_of_all_processes_add_up_for_those_who_may_see_them(tmp_path)
         assert seen["kms_handshakes_total", ("listener", "kmip"), ("result", "accepted")] == 1
         assert seen["kms_handshakes_total", ("listener", "http"), ("result", "accepted")] >= 3
         assert seen["kms_connections", ("listener", "kmip")] == 0
+        assert seen["kms_connections", ("listener", "http")] >= 0
+        assert seen["kms_database_connections", ("listener", "kmip"), ("state", "lent")] == 0
+        assert seen["kms_database_connections", ("listener", "kmip"), ("state", "free")] >= 1
+        assert seen["kms_audit_lag_seconds",] >= 0 and seen["kms_audit_unbound",] >= 0
         assert seen["kms_audit_failing",] == 0
         assert [value for key, value in seen.items() if key[0] == "kms_job_runs_total"]
 

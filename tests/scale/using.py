@@ -1,5 +1,6 @@
 """What the tests of several nodes have in common: requests, and the using up of a key from many threads."""
 
+import contextlib
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from typing import Any
 from kmip.enums import BlockCipherMode, Operation, ResultStatus, RevocationReasonCode, UsageLimitsUnit
 from kmip.payloads import ActivateRequest, DestroyRequest, EncryptRequest, GetRequest, RevokeRequest
 from kmip.structures import CryptographicParameters, RevocationReason, UsageLimits
-from tests.nodes import Client, Cluster
+from tests.nodes import Client, Cluster, Node
 
 
 def encrypt(uid: str) -> EncryptRequest:
@@ -50,6 +51,14 @@ def active(client: Client, **values: Any) -> str:
 THREADS, LIMIT = 50, 1000
 
 
+def patiently(node: Node) -> Client:
+    """A connection, also where many ask for one at a time."""
+    for _ in range(5):
+        with contextlib.suppress(OSError):
+            return node.client()
+    return node.client()
+
+
 def use_up(cluster: Cluster, uid: str, during: Callable[[Counter], None] = lambda served: None) -> Counter:
     """Use a key from many threads on both nodes until all are refused; how requests ended.
 
@@ -59,15 +68,14 @@ def use_up(cluster: Cluster, uid: str, during: Callable[[Counter], None] = lambd
     begin = threading.Barrier(THREADS + 1)
 
     def work(number: int) -> None:
-        alive = cluster.nodes[number % 2 - 2]
-        client = alive.client()
+        client = patiently(cluster.nodes[number % 2 - 2])
         begin.wait(60)
         while True:
             try:
                 item = client.tried(Operation.ENCRYPT, encrypt(uid))
             except OSError:
                 client.stream.close()
-                client = cluster.nodes[-1].client()
+                client = patiently(cluster.nodes[-1])
                 with counting:
                     ended["lost"] += 1
                 continue
