@@ -83,19 +83,24 @@ def encode(object_type: ObjectType, managed_object: Struct) -> bytes:
 
 def decode(managed: Managed) -> Any:
     """The structure of a stored object; raises `KMIPError` where its material is gone or elsewhere."""
-    return OBJECTS[managed.object_type].load(ttlv.decode(_material(managed)))
+    return load(managed.object_type, present(managed.material))
+
+
+def load(object_type: ObjectType, material: bytes) -> Any:
+    """The structure of an object of a type in the bytes that the store seals."""
+    return OBJECTS[object_type].load(ttlv.decode(material))
 
 
 def as_stored(managed: Managed) -> Struct:
     """Like `decode`, for one that is given out unchanged: it stays encoded where every version would write it so."""
-    material = _material(managed)
+    material = present(managed.material)
     if same_in_every_version(material):
         return Encoded(data=material)
-    return OBJECTS[managed.object_type].load(ttlv.decode(material))
+    return load(managed.object_type, material)  # type: ignore[no-any-return]
 
 
-def _material(managed: Managed) -> bytes:
-    material = managed.material
+def present(material: bytes | None) -> bytes:
+    """What the store sealed; raises `KMIPError` where that is nothing, or tells where a key is."""
     if material is None:
         raise KMIPError(ResultReason.KEY_VALUE_NOT_PRESENT, "the server does not hold the material of this object")
     if tokenkeys.is_reference(material):

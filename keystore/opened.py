@@ -11,7 +11,7 @@ from typing import Any, cast
 from keystore import objects, store, tokenkeys
 from keystore.crypto import certificates, keys
 from keystore.crypto.algorithms import PrivateKey, PublicKey
-from keystore.crypto.ciphers import Remote
+from keystore.crypto.ciphers import Secret
 from keystore.store import Managed
 from kmip.enums import CryptographicAlgorithm, ObjectType, ResultReason, UsageLimitsUnit
 from kmip.errors import KMIPError
@@ -26,7 +26,7 @@ O = ObjectType  # noqa: E741 - one letter like the other enumerations
 class Opened:
     """A key, and what its object says of how it is used."""
 
-    key: bytes | Remote | PrivateKey | PublicKey = field(repr=False)
+    key: Secret | PrivateKey | PublicKey = field(repr=False)
     algorithm: CryptographicAlgorithm | None = None
     #: The parameters of lowest index.
     parameters: CryptographicParameters | None = None
@@ -78,14 +78,14 @@ def _open(managed: Managed, unwrap: Callable[[KeyBlock], None] | None = None) ->
 
 def material(
     managed: Managed, unwrap: Callable[[KeyBlock], None] | None = None
-) -> tuple[bytes | Remote | PrivateKey | PublicKey, CryptographicAlgorithm | None]:
+) -> tuple[Secret | PrivateKey | PublicKey, CryptographicAlgorithm | None]:
     """The key in an object and its algorithm, read anew."""
     attributes = managed.attributes
     stored = managed.material
     if stored is not None and tokenkeys.is_reference(stored):
         key, algorithm = tokenkeys.opened(stored)
         return key, attributes.cryptographic_algorithm or algorithm
-    managed_object = objects.decode(managed)
+    managed_object = objects.load(managed.object_type, objects.present(stored))
     if isinstance(managed_object, Certificate):
         found = certificates.read(managed_object.certificate_value).key
         if found is None:

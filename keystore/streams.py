@@ -14,13 +14,13 @@ from typing import Any, Final, Protocol
 
 from keystore.crypto import ciphers, signing
 from keystore.crypto.algorithms import PrivateKey, PublicKey
-from keystore.crypto.ciphers import Remote
+from keystore.crypto.ciphers import Secret
 from keystore.crypto.policy import CryptoPolicy
 from kmip.enums import CryptographicAlgorithm, Operation, ResultReason, ValidityIndicator
 from kmip.errors import KMIPError
 from kmip.structures import CryptographicParameters
 
-Key = bytes | Remote | PrivateKey | PublicKey
+Key = Secret | PrivateKey | PublicKey
 #: Streams of one client at a time; of its keys, nothing else limits them.
 MOST_OF_A_CLIENT: Final = 64
 #: Bytes that all streams together collect whose algorithm needs the data whole.
@@ -120,8 +120,8 @@ def _mac(*, protect: bool) -> Callable[[Task], Any]:
     )
 
 
-def _secret(key: Key | None) -> bytes | Remote:
-    assert isinstance(key, bytes | Remote)
+def _secret(key: Key | None) -> Secret:
+    assert isinstance(key, Secret)
     return key
 
 

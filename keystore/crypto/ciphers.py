@@ -115,6 +115,10 @@ class Remote(ABC):
         """The CMAC of data."""
 
 
+#: A symmetric key, here or in a token. A name, because a union written in place is made anew at each call.
+Secret = bytes | Remote
+
+
 class Plan(NamedTuple):
     """What one operation is going to do, with every default filled in."""
 
@@ -136,7 +140,7 @@ class Plan(NamedTuple):
 
 def encrypt(
     algorithm: CryptographicAlgorithm,
-    key: bytes | Remote | PublicKey,
+    key: Secret | PublicKey,
     parameters: CryptographicParameters | None,
     data: bytes,
     *,
@@ -145,7 +149,7 @@ def encrypt(
     policy: CryptoPolicy = DEFAULT,
 ) -> Encrypted:
     """Encrypt `data` under a symmetric or a public key (2.1, 6.1.17)."""
-    if not isinstance(key, bytes | Remote):
+    if not isinstance(key, Secret):
         return _encrypt_for(algorithm, key, parameters or NO_PARAMETERS, data, policy)
     plan = _plan(algorithm, key, parameters or NO_PARAMETERS, iv, policy, encrypting=True)
     try:
@@ -165,7 +169,7 @@ def encrypt(
 
 def decrypt(
     algorithm: CryptographicAlgorithm,
-    key: bytes | Remote | PrivateKey,
+    key: Secret | PrivateKey,
     parameters: CryptographicParameters | None,
     data: bytes,
     *,
@@ -175,7 +179,7 @@ def decrypt(
     policy: CryptoPolicy = DEFAULT,
 ) -> bytes:
     """Decrypt `data` under a symmetric or a private key (2.1, 6.1.11)."""
-    if not isinstance(key, bytes | Remote):
+    if not isinstance(key, Secret):
         return _decrypt_with(algorithm, key, parameters or NO_PARAMETERS, data, policy)
     plan = _plan(algorithm, key, parameters or NO_PARAMETERS, iv, policy, encrypting=False, tag=tag)
     try:
@@ -194,7 +198,7 @@ def decrypt(
 
 def encryptor(
     algorithm: CryptographicAlgorithm,
-    key: bytes | Remote | PublicKey,
+    key: Secret | PublicKey,
     parameters: CryptographicParameters | None,
     *,
     iv: bytes | None = None,
@@ -203,7 +207,7 @@ def encryptor(
 ) -> Stream:
     """An encryption in parts; the additional data comes with the first (2.1, 6.1.17)."""
     given = parameters or NO_PARAMETERS
-    if not isinstance(key, bytes | Remote):
+    if not isinstance(key, Secret):
         return _Collector(lambda data: encrypt(algorithm, key, given, data, policy=policy))
     plan = _plan(algorithm, key, given, iv, policy, encrypting=True)
     if plan.mode in _COLLECTED_MODES or isinstance(key, Remote):
@@ -220,7 +224,7 @@ def encryptor(
 
 def decryptor(
     algorithm: CryptographicAlgorithm,
-    key: bytes | Remote | PrivateKey,
+    key: Secret | PrivateKey,
     parameters: CryptographicParameters | None,
     *,
     iv: bytes | None = None,
@@ -233,7 +237,7 @@ def decryptor(
     What an authenticated mode gives before the end is not authenticated yet: that is what the protocol asks for.
     """
     given = parameters or NO_PARAMETERS
-    if not isinstance(key, bytes | Remote):
+    if not isinstance(key, Secret):
         return _Collector(lambda data: Encrypted(decrypt(algorithm, key, given, data, policy=policy)))
     plan = _plan(algorithm, key, given, iv, policy, encrypting=False, tag=tag)
     if plan.mode in _COLLECTED_MODES or isinstance(key, Remote):
@@ -252,23 +256,21 @@ def decryptor(
 
 def drawn(
     algorithm: CryptographicAlgorithm,
-    key: bytes | Remote | PublicKey | PrivateKey,
+    key: Secret | PublicKey | PrivateKey,
     parameters: CryptographicParameters | None,
     *,
     policy: CryptoPolicy = DEFAULT,
 ) -> int:
     """How many bytes the IV has that an encryption draws which is given none."""
     given = parameters or NO_PARAMETERS
-    if not isinstance(key, bytes | Remote):
+    if not isinstance(key, Secret):
         return 0
     row, mode, _ = _choice(algorithm, len(key) * 8, given.block_cipher_mode, given.padding_method, policy, False)
     if mode is None:
         return max(0, given.iv_length or 96) // 8 if algorithm == A.CHACHA20 else 0
     if mode in WITHOUT_IV or (mode == SIV and not given.random_iv):
         return 0
-    if mode == B.CTR:
-        return row.block
-    return (given.iv_length or 0) // 8 or MODES[mode].iv or row.block
+    return row.block if mode == B.CTR else _drawn_length(row, mode, given)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -309,7 +311,7 @@ def _choice(
 
 def _plan(
     algorithm: CryptographicAlgorithm,
-    key: bytes | Remote,
+    key: Secret,
     parameters: CryptographicParameters,
     iv: bytes | None,
     policy: CryptoPolicy,
@@ -341,6 +343,13 @@ def _plan(
     return Plan(row, algorithm, key, mode, method, iv, fresh, length, limit)
 
 
+def _drawn_length(row: Symmetric, mode: BlockCipherMode, parameters: CryptographicParameters) -> int:
+    """How many bytes are drawn of an IV that is not given: as many as it is said to have, in all or by its fields."""
+    fields = (parameters.fixed_field_length or 0) // 8 + (parameters.invocation_field_length or 0) // 8
+    usual = row.block if mode == B.CTR else MODES[mode].iv or row.block
+    return (parameters.iv_length or 0) // 8 or fields or usual
+
+
 def _initialization(
     row: Symmetric, mode: BlockCipherMode, parameters: CryptographicParameters, iv: bytes | None, *, encrypting: bool
 ) -> tuple[bytes, bytes | None, int | None]:
@@ -360,7 +369,7 @@ def _initialization(
         if not encrypting:
             # The OASIS cases CS-BC-M-12 and CS-BC-M-13 expect this reason.
             raise KMIPError(ResultReason.INVALID_MESSAGE, f"mode {mode} needs the IV/Counter/Nonce")
-        length = (parameters.iv_length or 0) // 8 or fixed + invocation or size
+        length = _drawn_length(row, mode, parameters)
         if mode == B.CTR and parameters.counter_length:
             length = min(length, row.block - parameters.counter_length // 8)
         if (length not in found.ivs) if found.ivs else (length != size):
@@ -404,7 +413,7 @@ def _counter_block(size: int, parameters: CryptographicParameters, iv: bytes) ->
 def _stream_cipher_plan(
     row: Symmetric,
     algorithm: CryptographicAlgorithm,
-    key: bytes | Remote,
+    key: Secret,
     parameters: CryptographicParameters,
     iv: bytes | None,
     *,

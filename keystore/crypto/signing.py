@@ -40,7 +40,7 @@ from keystore.crypto.algorithms import (
     hash_of,
     unsupported,
 )
-from keystore.crypto.ciphers import BLOCK_PADDINGS, COLLECTED, Remote, pad
+from keystore.crypto.ciphers import BLOCK_PADDINGS, COLLECTED, Remote, Secret, pad
 from keystore.crypto.keys import facts
 from keystore.crypto.policy import DEFAULT, CryptoPolicy
 from kmip.enums import (
@@ -505,7 +505,7 @@ class _CbcMac:
 
 def authenticator(
     algorithm: CryptographicAlgorithm | None,
-    key: bytes | Remote,
+    key: Secret,
     parameters: CryptographicParameters | None,
     *,
     policy: CryptoPolicy = DEFAULT,
@@ -588,7 +588,7 @@ def _code_elsewhere(key: Remote, data: bytes) -> bytes:
 
 def mac(
     algorithm: CryptographicAlgorithm | None,
-    key: bytes | Remote,
+    key: Secret,
     parameters: CryptographicParameters | None,
     data: bytes,
     *,
@@ -602,7 +602,7 @@ def mac(
 
 def mac_verify(
     algorithm: CryptographicAlgorithm | None,
-    key: bytes | Remote,
+    key: Secret,
     parameters: CryptographicParameters | None,
     data: bytes,
     code: bytes,

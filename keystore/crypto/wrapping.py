@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from keystore.crypto import ciphers, signing
 from keystore.crypto.algorithms import NO_PARAMETERS, A, B, PrivateKey, PublicKey, bad, failure, unsupported
-from keystore.crypto.ciphers import Remote
+from keystore.crypto.ciphers import Secret
 from keystore.crypto.policy import DEFAULT, CryptoPolicy
 from kmip.enums import CryptographicAlgorithm, ResultReason, ValidityIndicator, WrappingMethod
 from kmip.errors import KMIPError
@@ -17,14 +17,11 @@ from kmip.structures import CryptographicParameters
 W = WrappingMethod
 
 
-SECRET = bytes | Remote
-
-
 class Using(NamedTuple):
     """A key that wraps or authenticates, and the Cryptographic Parameters that go with it."""
 
     algorithm: CryptographicAlgorithm
-    key: bytes | Remote | PrivateKey | PublicKey
+    key: Secret | PrivateKey | PublicKey
     parameters: CryptographicParameters | None = None
 
     def __repr__(self) -> str:
@@ -120,18 +117,18 @@ def parameters(using: Using) -> CryptographicParameters:
 
 def _encrypt(data: bytes, using: Using, iv: bytes | None, policy: CryptoPolicy) -> Wrapped:
     """The tag of an authenticated mode follows the ciphertext, as Key Wrapping Data has no field for it."""
-    key = using.key if isinstance(using.key, SECRET) else _public(using.key)
+    key = using.key if isinstance(using.key, Secret) else _public(using.key)
     done = ciphers.encrypt(using.algorithm, key, parameters(using), data, iv=iv, policy=policy)
     return Wrapped(done.data + (done.tag or b""), done.iv or iv)
 
 
 def _decrypt(data: bytes, using: Using, iv: bytes | None, policy: CryptoPolicy) -> bytes:
-    key = using.key if isinstance(using.key, SECRET) else _private(using.key)
+    key = using.key if isinstance(using.key, Secret) else _private(using.key)
     return ciphers.decrypt(using.algorithm, key, parameters(using), data, iv=iv, policy=policy)
 
 
 def _authenticate(data: bytes, using: Using, policy: CryptoPolicy) -> bytes:
-    if isinstance(using.key, SECRET):
+    if isinstance(using.key, Secret):
         return signing.mac(using.algorithm, using.key, using.parameters, data, policy=policy)
     return signing.sign(_private(using.key), using.parameters, data, policy=policy)
 
@@ -139,7 +136,7 @@ def _authenticate(data: bytes, using: Using, policy: CryptoPolicy) -> bytes:
 def _check(data: bytes, using: Using, code: bytes | None, policy: CryptoPolicy) -> None:
     if code is None:
         raise KMIPError(ResultReason.INVALID_FIELD, "the Key Wrapping Data holds no MAC/Signature")
-    if isinstance(using.key, SECRET):
+    if isinstance(using.key, Secret):
         found = signing.mac_verify(using.algorithm, using.key, using.parameters, data, code, policy=policy)
     else:
         found = signing.verify(_public(using.key), using.parameters, code, data, policy=policy)

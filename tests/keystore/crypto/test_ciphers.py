@@ -80,6 +80,23 @@ def test_a_fixed_field_is_completed_with_a_drawn_invocation_field():
     assert ciphers.decrypt(A.AES, KEY, given(block_cipher_mode=B.GCM), done.data, iv=done.iv, tag=done.tag) == TEXT
 
 
+DRAWN = {
+    "nothing said": {},
+    "in all": {"iv_length": 128},
+    "by fields": {"fixed_field_length": 32, "invocation_field_length": 96},
+    "by one field": {"invocation_field_length": 64},
+    "both": {"iv_length": 96, "fixed_field_length": 32, "invocation_field_length": 96},
+}
+
+
+@pytest.mark.parametrize("said", DRAWN.values(), ids=DRAWN)
+def test_how_many_bytes_are_drawn_is_known_beforehand(said):
+    """Whoever keeps IV and data in one needs to know where the data begins."""
+    parameters = given(block_cipher_mode=B.GCM, random_iv=True, **said)
+    length = len(ciphers.encrypt(A.AES, KEY, parameters, TEXT).iv)
+    assert ciphers.drawn(A.AES, KEY, parameters) == length
+
+
 def test_a_short_iv_of_ctr_is_a_nonce_before_the_counter():
     """RFC 3686: four bytes, eight bytes and a counter from 1 make the first block."""
     nonce = bytes(12)

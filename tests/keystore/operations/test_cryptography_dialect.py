@@ -73,11 +73,15 @@ def decrypt(uid, done, status=200, **others):
     return bytes.fromhex(answer["Data"]) if status == 200 else answer
 
 
+FIELDS = parameters(
+    block_cipher_mode=BlockCipherMode.GCM, random_iv=True, fixed_field_length=32, invocation_field_length=96
+)
 KINDS = {
     "the default": lambda: (create(), None, 12 + 16),
     "CBC": lambda: (create(), CBC, 16 + 1),
     "ECB": lambda: (create(), parameters(block_cipher_mode=BlockCipherMode.ECB), 0),
     "CTR": lambda: (create(), parameters(block_cipher_mode=BlockCipherMode.CTR), 16),
+    "a nonce of two fields": lambda: (create(), FIELDS, 16 + 16),
     "ChaCha20-Poly1305": lambda: (create(A.CHACHA20POLY1305, 256), None, 12 + 16),
 }
 
