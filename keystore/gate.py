@@ -252,6 +252,9 @@ class Gate:
         finally:
             if isinstance(connection, Watched):
                 connection.shown = b""
+        if isinstance(connection, Watched) and self.contexts is not None:
+            # Or the callback would go on to be told every record.
+            connection.context = self.contexts.plain
         if shown.certificate is not None:
             _remember(self._good, address)
         cipher = connection.cipher()
@@ -279,7 +282,7 @@ class Gate:
             raise tls.refused(*tls.REFUSALS[REVOKED])
         if not trust.revoked.keys().isdisjoint(shown.fingerprints):
             raise tls.refused("a certificate in its chain is revoked", "issuer")
-        if resumed and _ended(certificate):
+        if resumed and _end_of(certificate) < datetime.now(UTC):
             raise tls.refused(*tls.REFUSALS[EXPIRED])
         if fingerprint in trust.accepted:
             return
@@ -373,8 +376,9 @@ def peek(connection: socket.socket) -> bytes:
     return data
 
 
-def _ended(certificate: bytes) -> bool:
-    return x509.load_der_x509_certificate(certificate).not_valid_after_utc < datetime.now(UTC)
+@functools.lru_cache(maxsize=1024)
+def _end_of(certificate: bytes) -> datetime:
+    return x509.load_der_x509_certificate(certificate).not_valid_after_utc
 
 
 def _remember(when: dict[str, float], address: str) -> None:

@@ -216,6 +216,8 @@ def server_context(config: Config, listener: Listener) -> ssl.SSLContext:
     """The TLS side of a listener, as configured; ConfigError says what is wrong."""
     shown, authorities, lists = credentials(config), client_authorities(config), revocation_lists(config)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)  # with session tickets and a session id context
+    # A client may use it as often as it likes; making each takes a tenth of a handshake.
+    context.num_tickets = 1
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION | ssl.OP_CIPHER_SERVER_PREFERENCE
     # An end of file without close_notify is one: messages carry their lengths, and OpenSSL would answer with an alert.
