@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from django.db import DEFAULT_DB_ALIAS, connection, connections, models
 
-from keystore import turns
+from keystore import pool, turns
 
 Parameters = Sequence[Any]
 
@@ -75,7 +75,7 @@ class Statement:
 
 def _here() -> Any:
     """Django's connection of this thread; `connection` would look it up again for each of its attributes."""
-    return connections[DEFAULT_DB_ALIAS]
+    return pool.lent() or connections[DEFAULT_DB_ALIAS]
 
 
 def _opened(database: Any) -> Any:

@@ -11,6 +11,24 @@ from typing import Any
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+
+class _Here(threading.local):
+    """What a thread has."""
+
+    #: The connection that Django finds in it: the one that it was lent last.
+    found: BaseDatabaseWrapper | None = None
+    #: The one that it is lent.
+    lent: BaseDatabaseWrapper | None = None
+
+
+_here = _Here()
+
+
+def lent() -> BaseDatabaseWrapper | None:
+    """The connection that the calling thread is lent, which Django would be slower to find."""
+    return _here.lent
+
+
 # A connection that rested longer is tried before it is used: the database may have been restarted meanwhile.
 RESTED = 5.0
 
@@ -32,7 +50,10 @@ class Pool:
             wrapper, since = self._more()
         if time.monotonic() - since > RESTED:
             wrapper.health_check_done = False  # type: ignore[attr-defined] # missing from the stubs
-        connections[DEFAULT_DB_ALIAS] = wrapper
+        here = _here
+        if here.found is not wrapper:
+            connections[DEFAULT_DB_ALIAS] = here.found = wrapper
+        here.lent = wrapper
         return wrapper
 
     @contextmanager
@@ -46,6 +67,7 @@ class Pool:
 
     def take_back(self, wrapper: BaseDatabaseWrapper) -> None:
         """Keep the connection for the next request, without what a failed one may have left in it."""
+        _here.lent = None
         if wrapper.errors_occurred or wrapper.in_atomic_block or not wrapper.autocommit:
             wrapper.close_if_unusable_or_obsolete()
         self._free.append((wrapper, time.monotonic()))

@@ -9,7 +9,7 @@ import hashlib
 import os
 import threading
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -108,14 +108,17 @@ class Conflict(Exception):
 class Managed:
     """One managed object as operations see it."""
 
-    __slots__ = ("_attributes", "blob", "columns", "material_changed", "namespace", "new", "owner", "packed",
-                 "rights", "serial", "uid", "usage_remaining", "version")  # fmt: skip
+    __slots__ = ("_attributes", "blob", "columns", "material_changed", "namespace", "new", "next_change", "owner",
+                 "packed", "rights", "serial", "uid", "usage_remaining", "version")  # fmt: skip
 
     def __init__(self, uid: str, namespace: str, owner: str, attributes: Attributes | None = None) -> None:
         self.uid = uid
         self.namespace = namespace
         self.owner = owner
-        self.columns: dict[str, Any] = {}
+        #: As they were read; others may have the same.
+        self.columns: Mapping[str, Any] = {}
+        #: When the next transition is due.
+        self.next_change: int | None = None
         self.packed: Any = None
         self.blob: bytes | None = None
         self.serial = 0
@@ -166,14 +169,14 @@ class Managed:
         """The state that counts now."""
         if self._attributes is not None:
             return self._attributes.state  # type: ignore[no-any-return]
-        return State(self.columns["state"])
+        return State.of(self.columns["state"])
 
     @property
     def object_type(self) -> ObjectType:
         """The object's type."""
         if self._attributes is not None:
             return self._attributes.object_type  # type: ignore[no-any-return]
-        return ObjectType(self.columns["object_type"])
+        return ObjectType.of(self.columns["object_type"])
 
     @property
     def material(self) -> bytes | None:
@@ -296,37 +299,37 @@ def _statements(count: int) -> tuple[compiled.Statement, compiled.Statement]:
 
 
 class Rows:
-    """Rows as they were last read, sealed material and all, by identifier; used while the version is still theirs."""
+    """Objects as their rows were last read, sealed material and all; used while the row's version is still theirs."""
 
     def __init__(self, size: int) -> None:
-        self._rows: dict[str, Sequence[Any]] = {}
+        self._rows: dict[str, Managed] = {}
         self._size = size
         #: How often a row was here, and was not: nearly, as threads do not wait for one another to count.
         self.hits = self.misses = 0
 
-    def get(self, uid: str, version: int) -> Sequence[Any] | None:
-        """The row of an object at a version."""
-        row = self._rows.get(uid)
-        if row is not None and row[-1] == version:
+    def get(self, key: str, version: int) -> Managed | None:
+        """The object of a row, at a version; nobody changes it."""
+        kept = self._rows.get(key)
+        if kept is not None and kept.version == version:
             self.hits += 1
-            return row
+            return kept
         self.misses += 1
         return None
 
-    def put(self, uid: str, row: Sequence[Any]) -> None:
-        """Keep a row; the oldest goes when there are too many."""
+    def put(self, key: str, kept: Managed) -> None:
+        """Keep an object; the oldest goes when there are too many."""
         rows = self._rows
         if len(rows) >= self._size:
             with suppress(StopIteration, KeyError, RuntimeError):
                 del rows[next(iter(rows))]
-        rows[uid] = row
+        rows[key] = kept
 
     def clear(self) -> None:
         """Forget every row."""
         self._rows.clear()
 
 
-#: A row takes one to three kilobytes.
+#: An object takes two to four kilobytes.
 rows = Rows(8192)
 #: Keys opened for use (`opened` makes them), for an hour at most; a parsed RSA key takes some ten kilobytes.
 opened_keys: Final[Kept[Any]] = Kept(4096, 3600)
@@ -350,21 +353,22 @@ def fetch(uid: str, now: int, who: Principals, *, lock: bool = False) -> Managed
     if found is None:
         return None
     version, fresh, usage_remaining, rights = found
-    row = rows.get(key, version)
-    if row is None:
+    kept = rows.get(key, version)
+    if kept is None:
         row = whole.first(parameters)
         if row is None:
             return None
-        row, rights = row[:-1], row[-1]
-        rows.put(key, row)
+        kept, rights = _read(row[:-1]), row[-1]
+        rows.put(key, kept)
         opened_keys.drop(key)
-        managed = _managed(row, now)
+        managed = _again(kept)
     else:
-        managed = _managed(row, now)
-        managed.columns["fresh"] = fresh
+        managed = _again(kept)
         managed.usage_remaining = usage_remaining
-    managed.rights = _bits(rights)
-    return managed
+        if kept.columns["fresh"] != fresh:
+            managed.columns = {**kept.columns, "fresh": fresh}
+    managed.rights = rights if type(rights) is int else _bits(rights)
+    return _settled(managed, now)
 
 
 _FIRST_COLUMN = 3
@@ -372,15 +376,39 @@ _LAST_COLUMN = 3 + len(COLUMNS)
 _COLUMN_NAMES = tuple(COLUMNS.values())
 
 
-def _managed(row: Sequence[Any], now: int) -> Managed:
+def _read(row: Sequence[Any]) -> Managed:
+    """The object of a row, transitions that are due not yet applied."""
     managed = Managed(uid_of(row[0]), row[1], row[2])
     managed.new = False
     managed.columns = dict(zip(_COLUMN_NAMES, row[_FIRST_COLUMN:_LAST_COLUMN], strict=True))
-    next_change, _, managed.serial, managed.usage_remaining, managed.packed, blob, managed.version = row[_LAST_COLUMN:]
+    managed.next_change, _, managed.serial, managed.usage_remaining, managed.packed, blob, managed.version = row[
+        _LAST_COLUMN:
+    ]
     managed.blob = None if blob is None else bytes(blob)
-    if next_change is not None and next_change <= now:
+    return managed
+
+
+def _again(kept: Managed) -> Managed:
+    """Another one, for somebody to use, of an object that is kept as it was read."""
+    made: Managed = object.__new__(Managed)
+    made.uid, made.namespace, made.owner = kept.uid, kept.namespace, kept.owner
+    made.columns, made.packed, made.blob = kept.columns, kept.packed, kept.blob
+    made.next_change, made.serial, made.version = kept.next_change, kept.serial, kept.version
+    made.usage_remaining, made.rights = kept.usage_remaining, 0
+    made.new = made.material_changed = False
+    made._attributes = None
+    return made
+
+
+def _settled(managed: Managed, now: int) -> Managed:
+    """The object with the transitions that are due."""
+    if managed.next_change is not None and managed.next_change <= now:
         states.settle(managed.attributes, now)
     return managed
+
+
+def _managed(row: Sequence[Any], now: int) -> Managed:
+    return _settled(_read(row), now)
 
 
 def at(key: str, now: int) -> Managed | None:

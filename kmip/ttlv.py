@@ -244,6 +244,15 @@ class Reader:
         (Response Too Large has no counterpart for requests: Invalid Message); the stream cannot go on after that.
         """
         buffer = self._buffer
+        if (
+            type(buffer) is bytes
+            and len(buffer) == HEADER + int.from_bytes(buffer[4:8], "big") <= self._limit
+            and self._need == HEADER
+            and buffer[:4] in self._starts
+        ):
+            # Most often one whole message comes by itself.
+            self._buffer = b""
+            return buffer
         if len(buffer) < self._need:
             if buffer and not any(start.startswith(bytes(buffer[:4])) for start in self._starts):
                 raise KMIPError(ResultReason.INVALID_MESSAGE, "these bytes do not open a KMIP message")
