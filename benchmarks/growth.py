@@ -189,6 +189,7 @@ def _grows(name: str, *, postgres: bool) -> Row:
         aim,
         at_least=False,
         measure=lambda bench: _costs(bench, kind, postgres=postgres),
+        on=lambda bench: filled(bench, bench.size, postgres=postgres).server,
     )
 
 
@@ -243,5 +244,5 @@ def _list_page(bench: Bench) -> Sample:
 ROWS: Final = [
     *(_grows(name, postgres=postgres) for postgres in (False, True) for name in KINDS),
     Row("grow-list", "the console's list of objects, first byte", "ms", f"{FEW:,} objects", 1.5, 1.2, at_least=False,
-        measure=_list_page),
+        measure=_list_page, on=lambda bench: filled(bench, bench.size, postgres=False).server),
 ]  # fmt: skip

@@ -30,22 +30,27 @@ STARTS: Final = 30.0
 LONG: Final = 10.0
 
 
+def _pair(bench: Bench) -> servers.Server:
+    """A server with two processes for the KMIP port."""
+    return bench.on("two", workers=2)
+
+
 def _two(bench: Bench, request: bytes, uid_of: dict[int, str]) -> Sample:
     """Requests a second of two listener processes beside those of one."""
     rates = {}
     for workers in (2, 1):
-        server = bench.product if workers == 1 else bench.on("two", workers=2)
+        server = bench.product if workers == 1 else _pair(bench)
         rates[workers] = rate(bench, server, request.replace(uid_of[1].encode(), uid_of[workers].encode()))
     return seen(rates[2], rates[2].rate, rates[1].rate)
 
 
 def _two_encrypt(bench: Bench) -> Sample:
-    uids = {1: bench.key(bench.product), 2: bench.key(bench.on("two", workers=2))}
+    uids = {1: bench.key(bench.product), 2: bench.key(_pair(bench))}
     return _two(bench, messages.encrypt(uids[1], os.urandom(MIB)), uids)
 
 
 def _two_sign(bench: Bench) -> Sample:
-    servers_ = {1: bench.product, 2: bench.on("two", workers=2)}
+    servers_ = {1: bench.product, 2: _pair(bench)}
     uids = {
         workers: bench.once(f"rsa of {workers}", lambda server=server: _rsa_key(server.kmip))
         for workers, server in servers_.items()
@@ -260,9 +265,9 @@ def _bulk(bench: Bench) -> Sample:
 
 ROWS: Final = [
     Row("two-sign", "two listener processes against one: Sign RSA-2048", "requests/s", "one", 1.5, 1.7, at_least=True,
-        measure=_two_sign),
+        measure=_two_sign, on=_pair),
     Row("two-encrypt", "two listener processes against one: Encrypt 1 MiB", "requests/s", "one", 1.5, 1.7,
-        at_least=True, measure=_two_encrypt),
+        at_least=True, measure=_two_encrypt, on=_pair),
     Row("pairs", "Get p99 beside a client that makes RSA pairs", "p99 s", "alone", 5, 2, at_least=False,
         measure=_beside_pairs),
     Row("idle", f"Get beside {IDLE:,} idle connections", "requests/s", "without", 0.9, 1, at_least=True,
@@ -276,11 +281,11 @@ ROWS: Final = [
     Row("bulk", "bulk Encrypt of 16 B items, items a second of CPU", "items/s", "", 200_000, 300_000, at_least=True,
         measure=_bulk),
     Row("start", "start to first answer, s", "s", "", 3, 2, at_least=False,
-        measure=lambda bench: _start(bench.product)),
+        measure=lambda bench: _start(bench.product), on=None),
     Row("start-many", "start to first answer with many objects", "s", f"{growth.FEW:,} objects", 1.1, 1.05,
-        at_least=False, measure=_start_many),
+        at_least=False, measure=_start_many, on=None),
     Row("memory", "proportional memory of a KMIP process, MB", "MB", "", 100, 80, at_least=False, measure=_memory,
-        once=True),
+        once=True, on=_fresh),
     Row("memory-growth", "the same after many mixed requests", "MB", "before", 1.1, 1.05, at_least=False,
-        measure=_memory_growth, once=True),
+        measure=_memory_growth, once=True, on=_fresh),
 ]  # fmt: skip

@@ -44,6 +44,8 @@ class Row:
     measure: "Callable[[Bench], Sample]"
     #: Takes so long, or is so steady, that one round is enough.
     once: bool = False
+    #: The server that the product's side is measured on; None where each round starts its own.
+    on: "Callable[[Bench], servers.Server] | None" = lambda bench: bench.product
 
     def verdict(self, ratio: float) -> str:
         """Whether a ratio keeps the bounds."""
@@ -140,6 +142,10 @@ class Bench:
         """PyKMIP's server."""
         server: servers.Server = self._running("pykmip", lambda: servers.pykmip(self.product.folder))
         return server
+
+    def measured(self, row: Row) -> list[servers.Server]:
+        """The servers whose profile a row's is."""
+        return [] if row.on is None else [row.on(self)]
 
     def with_tool(self) -> Path:
         """The load generator; `Absent` where there is none."""

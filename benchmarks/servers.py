@@ -160,17 +160,22 @@ def credentials(folder: Path) -> tuple[Path, Path]:
 
 
 @contextlib.contextmanager
-def _beside(folder: Path, port: int, command: list[str | Path]) -> Iterator[Server]:
-    """Another server with the certificates of a folder."""
-    process = subprocess.Popen(
-        command, cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.DEVNULL
-    )
+def _beside(
+    folder: Path, port: int, command: list[str | Path], out: Path | None = None, **variables: str
+) -> Iterator[Server]:
+    """Another server with the certificates of a folder; what it says goes to `out`."""
+    with (out or Path(os.devnull)).open("wb") as file:
+        process = subprocess.Popen(
+            command, cwd=folder, env={**os.environ, **variables}, stdout=file, stderr=subprocess.STDOUT if out else None
+        )
     try:
         wait_for(port, process)
         target = client_of(folder, port)
         yield Server(process.pid, target, target, folder, {})
     finally:
-        process.kill()
+        for pid in load.tree(process.pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         process.wait()
 
 
@@ -179,7 +184,7 @@ def echo(folder: Path) -> contextlib.AbstractContextManager[Server]:
     certificate, key = credentials(folder)
     port = free_port()
     command = [sys.executable, "-m", "benchmarks.echo", port, certificate, key, folder / "ca.pem"]
-    return _beside(folder, port, list(map(str, command)))
+    return _beside(folder, port, list(map(str, command)), PYTHONPATH=str(ROOT))
 
 
 def floor(tool: Path, folder: Path) -> contextlib.AbstractContextManager[Server]:
@@ -188,7 +193,7 @@ def floor(tool: Path, folder: Path) -> contextlib.AbstractContextManager[Server]
     port = free_port()
     command = [sys.executable, tool, "--port", port, "--ca", folder / "ca.pem", "--serve-canned"]
     command += ["--server-cert", certificate, "--server-key", key, "--serve-seconds", 86_400]
-    return _beside(folder, port, list(map(str, command)))
+    return _beside(folder, port, list(map(str, command)), PYTHONPATH=str(ROOT))
 
 
 PYKMIP_CONFIG: Final = """[server]
@@ -204,8 +209,7 @@ database_path={folder}/pykmip.sqlite3
 """
 
 
-@contextlib.contextmanager
-def pykmip(folder: Path) -> Iterator[Server]:
+def pykmip(folder: Path) -> contextlib.AbstractContextManager[Server]:
     """PyKMIP's server in an environment of its own, because its package has the name of one of ours."""
     own = BUILD / "pykmip"
     program = own / "bin" / "pykmip-server"
@@ -216,17 +220,8 @@ def pykmip(folder: Path) -> Iterator[Server]:
     port = free_port()
     config = folder / "pykmip.conf"
     config.write_text(PYKMIP_CONFIG.format(port=port, certificate=certificate, key=key, folder=folder))
-    with (folder / "pykmip.out").open("wb") as out:
-        process = subprocess.Popen(
-            [program, "-f", config, "-l", folder / "pykmip.log"], cwd=folder, stdout=out, stderr=subprocess.STDOUT
-        )
-    try:
-        wait_for(port, process)
-        target = client_of(folder, port)
-        yield Server(process.pid, target, target, folder, {})
-    finally:
-        process.kill()
-        process.wait()
+    command: list[str | Path] = [program, "-f", config, "-l", folder / "pykmip.log"]
+    return _beside(folder, port, command, folder / "pykmip.out")
 
 
 def wait_for(port: int, process: "subprocess.Popen[bytes]") -> None:

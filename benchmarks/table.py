@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks import beside, growth, http, machine, servers
+from benchmarks import beside, growth, http, machine, profile, servers
 from benchmarks.load import Refused
 from benchmarks.rows import Absent, Bench, Row, Sample, chosen, tool_folder
 
@@ -36,6 +36,21 @@ def measure(bench: Bench, rows: list[Row], rounds: int) -> tuple[dict[str, list[
             except (Absent, Refused, OSError) as exc:
                 absent[row.name] = str(exc) or type(exc).__name__
     return {name: found for name, found in samples.items() if found and name not in absent}, absent
+
+
+def profiles(bench: Bench, rows: list[Row], folder: Path) -> list[str]:
+    """A table of where the time of each row goes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    out = ["| row | the server's time by room | functions that take most |", "|---|---|---|"]
+    for row in rows:
+        if row.on is None:
+            continue
+        print(f"profile: {row.title}", file=sys.stderr, flush=True)
+        try:
+            out.append(profile.of(bench, row, folder))
+        except (Absent, Refused, OSError) as exc:
+            out.append(f"| {row.title} | not sampled: {exc} | |")
+    return out
 
 
 def _figure(value: float | None) -> str:
@@ -83,6 +98,7 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=1_000_000, help="mixed requests between two looks at memory")
     parser.add_argument("--tool", type=Path, default=tool_folder(), help="the load generator")
     parser.add_argument("--json", type=Path, help="file for the results")
+    parser.add_argument("--profile", type=Path, help="folder for samples of one more round of each row, by py-spy")
     options = parser.parse_args()
     rows = list(dict.fromkeys(chosen(options.rows, ROWS)))
     servers.BUILD.mkdir(parents=True, exist_ok=True)
@@ -91,8 +107,10 @@ def main() -> None:
         bench = Bench(Path(folder), **taken)
         with bench.stack:
             samples, absent = measure(bench, rows, options.rounds)
-    found = [row.result(samples[row.name]) for row in rows if row.name in samples]
-    print("\n".join(lines(found, absent)))
+            measured = [row for row in rows if row.name in samples]
+            sampled = profiles(bench, measured, options.profile) if options.profile else []
+    found = [row.result(samples[row.name]) for row in measured]
+    print("\n".join([*lines(found, absent), "", *sampled]))
     if options.json:
         options.json.write_text(json.dumps({"rows": found, "not measured": absent}, indent=1))
 

@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 from django.db import transaction
 
-from keystore import audit, compiled, objects, store
+from keystore import audit, chain, compiled, objects, store
 from keystore.authn import accounts
 from keystore.crypto import keys
 from keystore.models import Account, Grant
@@ -63,6 +63,9 @@ def write(wanted: Wanted, progress: Progress) -> None:
         uids += [managed.uid for managed in made]
     _grants(wanted, uids, clients, progress)
     _records(wanted, uids, clients, progress)
+    # Otherwise the server would be busy with that when it starts.
+    while (bound := chain.checkpoint()) is not None:
+        progress("checkpoints", bound.last, bound.last)
 
 
 def _chunks(what: str, count: int, progress: Progress) -> Iterator[tuple[int, int]]:

@@ -59,6 +59,6 @@ def test_a_short_run_measures_what_it_can_and_says_what_it_cannot(tmp_path):
     assert run.returncode == 0, run.stderr
     results = json.loads(out.read_text())
     (one,) = results["rows"]
-    assert one["row"] == "http" and one["ratio"] > 0 and one["cpu_us"] > 0
+    assert one["row"] == "http" and one["product"] > 0 and one["other"] > 0
     assert "no load generator" in results["not measured"]["query"]
     assert "POST /kmip through gunicorn" in run.stdout and "not measured: there is no load generator" in run.stdout

@@ -7,6 +7,7 @@ import pytest
 from keystore import store
 from keystore.authn import Identity
 from keystore.models import ManagedObject
+from keystore.operations import retrieve
 from kmip.attributes import BY_TAG, ROWS, Attributes, Vendor
 from kmip.enums import (
     CryptographicUsageMask,
@@ -181,6 +182,18 @@ def test_pages_are_stable_newest_first_and_count_all():
         pages += found.unique_identifier
         created()
     assert pages == uids
+
+
+def test_many_more_than_asked_for_are_not_counted(monkeypatch):
+    """The server may leave Located Items out (2.1, 6.1.28); what it tells is the true number."""
+    monkeypatch.setattr(retrieve, "COUNTED", 4)
+    for _ in range(7):
+        created(object_group=["g"])
+    for offset, most, told in ((0, 2, None), (2, 2, None), (3, 2, 7), (0, 7, None), (0, 8, 7), (0, None, 7)):
+        request = LocateRequest(attributes=asked(object_group=["g"]), maximum_items=most, offset_items=offset)
+        found = do(Operation.LOCATE, request)
+        assert found.located_items == told, (offset, most)
+        assert len(found.unique_identifier) == min(7 - offset, most or 7)
 
 
 def test_a_maximum_of_nothing_and_an_offset_beyond_are_answered():
