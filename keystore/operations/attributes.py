@@ -150,6 +150,7 @@ _NUMBERS: dict[Type, _Numbers] = {
     Type.DATE_TIME: _Numbers(-(2**63), 2**63 - 1, False),
     Type.DATE_TIME_EXTENDED: _Numbers(-(2**63), 2**63 - 1, False),
 }
+_DATES: Final = frozenset({Type.DATE_TIME, Type.DATE_TIME_EXTENDED})
 _STEPS: dict[AdjustmentType, Callable[[int, int], int]] = {
     AdjustmentType.INCREMENT: lambda value, step: value + step,
     AdjustmentType.DECREMENT: lambda value, step: value - step,
@@ -164,7 +165,8 @@ def adjust_attribute(call: Call, request: AdjustAttributeRequest) -> AdjustAttri
     held: Any = None
     if key in managed.attributes:
         held = managed.attributes[key][rules.single(managed.attributes, key, ResultReason.MULTI_VALUED_ATTRIBUTE)]
-    elif not isinstance(key, Tag):
+    elif not isinstance(key, Tag) or BY_TAG[key].kind.type in _DATES:
+        # Numbers and Booleans without a value are 0 and false; there is no such date.
         raise KMIPError(ResultReason.ITEM_NOT_FOUND, f"the object has no {title_of(key)}")
     type_: Any = BY_TAG[key].kind.type if isinstance(key, Tag) else held.type
     number = held if isinstance(key, Tag) else held.value

@@ -8,6 +8,7 @@ from typing import Final
 from keystore import clock, store, uses
 from keystore.call import Call, operation
 from keystore.models import ObjectLease
+from kmip.enums import CryptographicUsageMask as Mask
 from kmip.enums import Operation, ResultReason, State
 from kmip.errors import KMIPError
 from kmip.payloads import (
@@ -49,12 +50,9 @@ def get_usage_allocation(call: Call, request: GetUsageAllocationRequest) -> GetU
     managed = call.live(request.unique_identifier, change=False)
     attributes = managed.attributes
     if attributes.usage_limits is None:
-        # 1.4, 11.19 and 2.1 name different reasons.
-        reason = ResultReason.ATTRIBUTE_NOT_FOUND if call.modern else ResultReason.ILLEGAL_OPERATION
-        raise KMIPError(reason, "the object has no Usage Limits")
-    if not (attributes.cryptographic_usage_mask or 0) & uses.PROTECTING:
-        reason = ResultReason.INVALID_OBJECT_TYPE if call.modern else ResultReason.ILLEGAL_OPERATION
-        raise KMIPError(reason, "the object cannot be used to protect anything")
+        raise KMIPError(ResultReason.ATTRIBUTE_NOT_FOUND, "the object has no Usage Limits")
+    if not (attributes.cryptographic_usage_mask or 0) & (uses.PROTECTING | Mask.UNRESTRICTED):
+        raise KMIPError(ResultReason.INVALID_OBJECT_TYPE, "the object cannot be used to protect anything")
     begin, end = attributes.process_start_date, attributes.protect_stop_date
     if (
         managed.state != State.ACTIVE

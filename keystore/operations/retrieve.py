@@ -8,6 +8,7 @@ from keystore.crypto import keys
 from keystore.store import Managed
 from kmip.attributes import Attributes, Key, References, Vendor
 from kmip.enums import (
+    CryptographicUsageMask,
     KeyFormatType,
     KeyWrapType,
     ObjectGroupMember,
@@ -95,8 +96,8 @@ def check(call: Call, request: CheckRequest) -> CheckResponse:
         left = managed.usage_remaining if managed.usage_remaining is not None else limits.usage_limits_count
         if request.usage_limits_count > left:
             raise KMIPError(ResultReason.USAGE_LIMIT_EXCEEDED, f"only {left} are left of the Usage Limits")
-    mask = request.cryptographic_usage_mask
-    if mask is not None and mask & ~(attributes.cryptographic_usage_mask or 0):
+    mask, own = request.cryptographic_usage_mask, attributes.cryptographic_usage_mask or 0
+    if mask is not None and mask & ~own and not own & CryptographicUsageMask.UNRESTRICTED:
         raise KMIPError(
             ResultReason.INCOMPATIBLE_CRYPTOGRAPHIC_USAGE_MASK, "the object may not be used in all of these ways"
         )
