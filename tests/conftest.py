@@ -70,13 +70,16 @@ def configure(monkeypatch: pytest.MonkeyPatch) -> Callable[..., object]:
 
 
 @pytest.fixture(autouse=True)
-def records_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+def records_wait() -> Iterator[None]:
     """Records of reads wait in this process until a test asks for them: a thread would write past the test's end."""
     from keystore import activity, audit
 
-    monkeypatch.setattr(activity, "counter", activity.Counter(threaded=False))
-    monkeypatch.setattr(audit, "writer", audit.Writer())
-    monkeypatch.setattr(audit.writer, "_thread", threading.current_thread())
+    # Of its own: a test that undoes its changes must not set the threads free.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(activity, "counter", activity.Counter(threaded=False))
+        patch.setattr(audit, "writer", audit.Writer())
+        patch.setattr(audit.writer, "_thread", threading.current_thread())
+        yield
 
 
 class Server(NamedTuple):

@@ -315,14 +315,13 @@ def test_each_thread_gives_back_what_it_failed_at_itself(monkeypatch):
         taken_back.append((message, counts))
         take_back(message, holder, counts=counts)
 
-    monkeypatch.setattr(deferred, "carry_out", fail)
     monkeypatch.setattr(deferred, "take_back", note)
-    for carrier in (first, second):
-        with pytest.raises(sealing.Unavailable):
-            carrier()
+    with monkeypatch.context() as failing:
+        failing.setattr(deferred, "carry_out", fail)
+        for carrier in (first, second):
+            with pytest.raises(sealing.Unavailable):
+                carrier()
     failed = set(DeferredRequest.objects.filter(stage=ProcessingStage.IN_PROCESS).values_list("message", flat=True))
-    monkeypatch.undo()
-    monkeypatch.setattr(deferred, "take_back", note)
     assert first() == second() == 0.0
     assert len(failed) == 2 and {message for message, _ in taken_back} == failed
     assert len(located()) == 2 and not DeferredRequest.objects.filter(attempts__gt=1).exists()
