@@ -12,7 +12,7 @@ The tag is returned apart; a decryption that is not given one takes it from the 
 import hmac
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
 
@@ -194,6 +194,67 @@ def decrypt(
         raise unsupported(f"{algorithm} in mode {plan.mode} is not supported") from exc
     except (ValueError, OverflowError, InvalidTag, keywrap.InvalidUnwrap) as exc:
         raise failure("the data cannot be decrypted") from exc
+
+
+def encrypt_each(
+    algorithm: CryptographicAlgorithm,
+    key: Secret | PublicKey,
+    parameters: CryptographicParameters | None,
+    items: Sequence[bytes],
+    *,
+    aad: bytes | None = None,
+    policy: CryptoPolicy = DEFAULT,
+) -> list[bytes]:
+    """Encrypt every item under an IV of its own, which stands before the ciphertext, the tag behind it.
+
+    What is asked for is looked at once for all of them, as far as the mode takes an item in one call.
+    """
+    if isinstance(key, bytes) and items:
+        plan = _plan(algorithm, key, parameters or NO_PARAMETERS, None, policy, encrypting=True)
+        whole = _WHOLE.get(plan.mode) if plan.mode is not None else None
+        if whole is not None and whole.build is not None and plan.fresh is not None:
+            size = len(plan.fresh)
+            drawn = os.urandom(size * len(items))
+            ivs = [drawn[at : at + size] for at in range(0, len(drawn), size)]
+            # CCM makes the tag as short as it is to be; others are cut.
+            end = None if plan.mode == B.CCM or plan.tag_length == TAG else plan.tag_length - TAG
+            try:
+                seal = whole.build(plan).encrypt
+                return [iv + seal(iv, item, aad)[:end] for iv, item in zip(ivs, items, strict=True)]
+            except UnsupportedAlgorithm as exc:
+                raise unsupported(f"{algorithm} in mode {plan.mode} is not supported") from exc
+            except (ValueError, OverflowError) as exc:
+                raise _unfit(plan, exc) from exc
+    each = (encrypt(algorithm, key, parameters, item, aad=aad, policy=policy) for item in items)
+    return [(one.iv or b"") + one.data + (one.tag or b"") for one in each]
+
+
+def decrypt_each(
+    algorithm: CryptographicAlgorithm,
+    key: Secret | PrivateKey,
+    parameters: CryptographicParameters | None,
+    items: Sequence[bytes],
+    *,
+    aad: bytes | None = None,
+    policy: CryptoPolicy = DEFAULT,
+) -> list[bytes]:
+    """Decrypt what `encrypt_each` gave."""
+    size = drawn(algorithm, key, parameters, policy=policy)
+    if isinstance(key, bytes) and items and size:
+        plan = _plan(algorithm, key, parameters or NO_PARAMETERS, items[0][:size], policy, encrypting=False)
+        whole = _WHOLE.get(plan.mode) if plan.mode is not None else None
+        if whole is not None and whole.build is not None and plan.tag_length == TAG:
+            try:
+                unseal = whole.build(plan).decrypt
+                return [unseal(item[:size], item[size:], aad) for item in items]
+            except UnsupportedAlgorithm as exc:
+                raise unsupported(f"{algorithm} in mode {plan.mode} is not supported") from exc
+            except (ValueError, OverflowError, InvalidTag) as exc:
+                raise failure("the data cannot be decrypted") from exc
+    return [
+        decrypt(algorithm, key, parameters, item[size:], iv=item[:size] or None, aad=aad, policy=policy)
+        for item in items
+    ]
 
 
 def encryptor(
@@ -729,6 +790,8 @@ class Whole(NamedTuple):
 
     encrypt: Callable[[Plan, bytes, bytes | None], Encrypted]
     decrypt: Callable[[Plan, bytes, bytes | None, bytes | None], bytes]
+    #: The library's AEAD, for modes that have one with the tag at the end.
+    build: Callable[[Plan], Any] | None = None
 
 
 def _sealing(build: Callable[[Plan], Any]) -> Whole:
@@ -746,7 +809,7 @@ def _sealing(build: Callable[[Plan], Any]) -> Whole:
         opened: bytes = build(plan).decrypt(plan.iv, data if tag is None else data + tag, aad)
         return opened
 
-    return Whole(seal, unseal)
+    return Whole(seal, unseal, build)
 
 
 def _seal_siv(plan: Plan, data: bytes, aad: bytes | None) -> Encrypted:

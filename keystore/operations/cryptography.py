@@ -283,9 +283,14 @@ def _encrypt(call: Call, request: EncryptRequest, use: Using, data: bytes) -> ci
 def _encrypt_bulk(call: Call, request: EncryptRequest, use: Using, items: list[bytes]) -> EncryptResponse:
     """Encrypt each item under an IV of its own, which stands before the ciphertext, the tag behind it."""
     with uses.allocated(use.managed, use.opened, sum(map(len, items)), objects=len(items)):
-        done = [_encrypt(call, request, use, item) for item in items]
-    framed = bulk.join((one.iv or b"") + one.data + (one.tag or b"") for one in done)
-    return EncryptResponse(unique_identifier=use.managed.uid, data=framed)
+        if use.is_hybrid():
+            done = [_encrypt(call, request, use, item).data for item in items]
+        else:
+            aad = request.authenticated_encryption_additional_data
+            done = ciphers.encrypt_each(
+                use.cipher(), use.key, use.parameters, items, aad=aad, policy=call.crypto_policy
+            )
+    return EncryptResponse(unique_identifier=use.managed.uid, data=bulk.join(done))
 
 
 def _tagged(call: Call, text: bytes | None, tag: bytes | None) -> tuple[bytes | None, bytes | None]:
@@ -337,10 +342,15 @@ def _decrypt_data(call: Call, request: DecryptRequest, use: Using, data: bytes) 
     before = iv is None and call.identity.username in conf.current().crypto.iv_before_data
     if items is None and not before:
         return _decrypt(call, request, use, data, iv=iv, tag=tag)
-    size = ciphers.drawn(use.cipher(), use.key, use.parameters, policy=call.crypto_policy)
     if items is None:
+        size = ciphers.drawn(use.cipher(), use.key, use.parameters, policy=call.crypto_policy)
         return _decrypt(call, request, use, data[size:], iv=data[:size] or None, tag=tag)
-    return bulk.join(_decrypt(call, request, use, item[size:], iv=item[:size] or None) for item in items)
+    if use.is_hybrid():
+        return bulk.join(_decrypt(call, request, use, item, iv=None) for item in items)
+    aad = request.authenticated_encryption_additional_data
+    return bulk.join(
+        ciphers.decrypt_each(use.cipher(), use.key, use.parameters, items, aad=aad, policy=call.crypto_policy)
+    )
 
 
 def _decrypt(

@@ -82,6 +82,8 @@ KINDS = {
     "ECB": lambda: (create(), parameters(block_cipher_mode=BlockCipherMode.ECB), 0),
     "CTR": lambda: (create(), parameters(block_cipher_mode=BlockCipherMode.CTR), 16),
     "a nonce of two fields": lambda: (create(), FIELDS, 16 + 16),
+    "GCM with a short tag": lambda: (create(), parameters(block_cipher_mode=BlockCipherMode.GCM, tag_length=12), 24),
+    "CCM with a short tag": lambda: (create(), parameters(block_cipher_mode=BlockCipherMode.CCM, tag_length=8), 12 + 8),
     "ChaCha20-Poly1305": lambda: (create(A.CHACHA20POLY1305, 256), None, 12 + 16),
 }
 
@@ -97,6 +99,9 @@ def test_bulk_data_is_encrypted_item_by_item(kind):
     assert [len(item) for item in made] == [len(item) + more for item in items]
     assert kind == "ECB" or len({item[:12] for item in made}) == 5
     assert bulk.split(decrypt(uid, done, cryptographic_parameters=given)) == items
+    # Each is what it would be alone.
+    alone = decrypt(uid, {"Data": bulk.join(made[3:4]).hex()}, cryptographic_parameters=given)
+    assert bulk.split(alone) == items[3:4]
 
 
 def test_what_only_begins_like_bulk_data_is_data():
@@ -116,8 +121,8 @@ def test_a_changed_item_fails_all():
     """Nothing of a frame is given where one item is not authentic."""
     uid = create()
     made = bulk.split(bytes.fromhex(encrypt(uid, bulk.join([b"a", b"b"]))["Data"]))
-    made[1] = made[1][:-1] + bytes([made[1][-1] ^ 1])
-    assert "Cryptographic_Failure" in decrypt(uid, {"Data": bulk.join(made).hex()}, 422)
+    for wrong in (made[1][:-1] + bytes([made[1][-1] ^ 1]), made[1][:20], made[1][:3], b""):
+        assert "Cryptographic_Failure" in decrypt(uid, {"Data": bulk.join([made[0], wrong]).hex()}, 422)
 
 
 def test_each_item_draws_on_usage_limits():
