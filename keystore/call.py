@@ -286,11 +286,13 @@ def operation(
     `prepare` does slow work, such as making a key pair, before the transaction begins that others may wait for; the
     handler finds its result in `call.prepared`. It does not see what earlier items of the batch do. `long` says whether
     a request takes so long that it is answered asynchronously where the client allows it. A `brief` one is over in well
-    under a millisecond, or leaves its turn by itself before it goes on (`turns`).
+    under a millisecond, or leaves its turn by itself before it goes on (`turns`); with one that changes something, that
+    is so of what precedes the change.
     """
 
     def register(handle: Handle) -> Handle:
-        HANDLERS[number] = Handler(handle, changes, PAYLOADS[number].request, prepare, long, brief)
+        soon = brief or (changes and prepare is None)
+        HANDLERS[number] = Handler(handle, changes, PAYLOADS[number].request, prepare, long, soon)
         return handle
 
     return register

@@ -6,9 +6,9 @@ payloads for the console and for commands. Neither knows an algorithm, an attrib
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, TypeVar, cast
 
 import orjson
 from django.db import DatabaseError, transaction
@@ -113,25 +113,94 @@ class _Run:
     #: What the message changed and what it merely read, for the audit.
     changes: list[audit.Entry] = field(default_factory=list)
     reads: list[audit.Entry] = field(default_factory=list)
+    #: What log lines call it.
+    number: int = field(default_factory=logs.current)
+
+
+class _Change(NamedTuple):
+    """What a request is to change, in a transaction that others may share (`grouping`)."""
+
+    work: Callable[[], Any]
+    notes: Callable[[BaseException | None], list[Any]]
+
+
+T = TypeVar("T")
+#: A request being answered: each change that it makes is given out, and what became of it expected back.
+_Steps = Generator[_Change, Any, T]
+
+
+def _through(steps: _Steps[T]) -> T:
+    """Answer a request, making each change as soon as its turn has come."""
+    try:
+        change = next(steps)
+        while True:
+            try:
+                made = groups.run(*change)
+            except BaseException as exc:
+                change = steps.throw(exc)
+            else:
+                change = steps.send(made)
+    except StopIteration as end:
+        return end.value  # type: ignore[no-any-return] # what the generator returns
+
+
+class Waiting:
+    """A request whose change is to be made, with the changes of other requests where there are some."""
+
+    __slots__ = ("_change", "_steps")
+
+    def __init__(self, steps: _Steps[bytes], change: _Change) -> None:
+        self._steps, self._change = steps, change
+
+    def go_on(self, then: Callable[[bytes | None], None]) -> None:
+        """Have the change made and, after its commit, `then` called with the answer in the thread that made it; with
+        None where a defect has left no answer."""
+        groups.submit(*self._change, lambda made, error: self._made(made, error, then))
+
+    def _made(self, made: Any, error: BaseException | None, then: Callable[[bytes | None], None]) -> None:
+        try:
+            self._change = self._steps.send(made) if error is None else self._steps.throw(error)
+        except StopIteration as end:
+            then(end.value)
+        except Exception:
+            logger.exception("a request could not be answered")
+            then(None)
+        else:
+            self.go_on(then)
 
 
 def handle(data: bytes, peer: Peer, encoding: str = "ttlv", *, answer: str | None = None) -> bytes:
     """Answer a message in its encoding, or in the one named by `answer`. Bad input gets a well-formed error."""
+    return _through(_handle(data, peer, encoding, answer or encoding))
+
+
+def begin(data: bytes, peer: Peer) -> bytes | Waiting:
+    """Like `handle`, but the answer to a message that changes something may be yet to come, so that a thread that
+    serves many clients need not wait for it."""
+    steps = _handle(data, peer, "ttlv", "ttlv")
+    if not groups.shared:
+        return _through(steps)
+    try:
+        return Waiting(steps, next(steps))
+    except StopIteration as end:
+        return end.value  # type: ignore[no-any-return] # what the generator returns
+
+
+def _handle(data: bytes, peer: Peer, encoding: str, answer: str) -> _Steps[bytes]:
     logs.begin()
-    began = time.time_ns()
-    run = _Run(peer, V1_0, None, began, dialect=encoding == "dialect")
+    run = _Run(peer, V1_0, None, time.time_ns(), dialect=encoding == "dialect")
     try:
         message = load_request(data, encoding)
     except KMIPError as exc:
         run.version = _version_of(data)
-        return _encode(run, [_failure(run, None, exc)], answer or encoding)
+        return _encode(run, [_failure(run, None, exc)], answer)
     run.header = message.request_header
-    responses = _answer(run, message)
+    responses = yield from _answer(run, message)
     try:
-        return _encode(run, responses, answer or encoding)
+        return _encode(run, responses, answer)
     except Exception:
         logger.exception("a response could not be encoded")
-        return _encode(run, [_failure(run, None, KMIPError(ResultReason.GENERAL_FAILURE, FAULT))], answer or encoding)
+        return _encode(run, [_failure(run, None, KMIPError(ResultReason.GENERAL_FAILURE, FAULT))], answer)
 
 
 def courier(peer: Peer) -> notifications.Courier:
@@ -223,7 +292,7 @@ def _execute(run: _Run, item: RequestBatchItem, payload: Struct) -> Struct:
     except DatabaseError as exc:
         raise _unavailable(exc) from exc
     try:
-        responses = _carry_out(run, [item], payloads=[payload], failures=True)
+        responses = _through(_carry_out(run, [item], payloads=[payload], failures=True))
     except DatabaseError as exc:
         raise _unavailable(exc) from exc
     except SealingError as exc:
@@ -246,7 +315,7 @@ def _unavailable(exc: DatabaseError) -> KMIPError:
 # A message.
 
 
-def _answer(run: _Run, message: RequestMessage) -> list[ResponseBatchItem]:
+def _answer(run: _Run, message: RequestMessage) -> _Steps[list[ResponseBatchItem]]:
     header = message.request_header
     asked = header.protocol_version
     run.version, exact = nearest(asked.protocol_version_major, asked.protocol_version_minor)
@@ -267,7 +336,9 @@ def _answer(run: _Run, message: RequestMessage) -> list[ResponseBatchItem]:
         if not items or len(items) > MAX_BATCH:
             raise KMIPError(ResultReason.INVALID_MESSAGE, f"a message has 1 to {MAX_BATCH} batch items")
         run.identity = authn.identify(run.peer, header.authentication)
-        responses = _deferred(run, items) if _may_defer(header) else _carry_out(run, items)
+        if _may_defer(header):
+            return _deferred(run, items)
+        return (yield from _carry_out(run, items))
     except KMIPError as exc:
         audit_entry(run, None, exc.reason)
         _record_reads(run)
@@ -280,12 +351,11 @@ def _answer(run: _Run, message: RequestMessage) -> list[ResponseBatchItem]:
         logger.exception("a message could not be answered")
         failure = KMIPError(ResultReason.GENERAL_FAILURE, FAULT)
         return [_failure(run, items[0] if len(items) == 1 else None, failure)]
-    return responses
 
 
 def _carry_out(
     run: _Run, items: list[RequestBatchItem], *, payloads: list[Struct] | None = None, failures: bool = False
-) -> list[ResponseBatchItem]:
+) -> _Steps[list[ResponseBatchItem]]:
     """Carry out the items, in one transaction where any of them changes something.
 
     With `failures` a failing item raises its `KMIPError` instead of becoming a response.
@@ -298,7 +368,7 @@ def _carry_out(
             # What is tried, to wait for approval if it works, leaves a request behind.
             changing = changing or handler.changes or approvals.applies(run.identity, item.operation)
             brief = brief and handler.brief
-    if changing or not brief:
+    if not brief:
         turns.leave()
     if not changing:
         audit.writer.check()
@@ -311,7 +381,7 @@ def _carry_out(
     _prepare(run, items, payloads)
     for attempt in range(ATTEMPTS):
         try:
-            responses = _change(run, items, payloads, failures)
+            responses = yield from _change(run, items, payloads, failures)
         except Conflict:
             if attempt + 1 < ATTEMPTS:
                 continue
@@ -329,10 +399,11 @@ def _record_reads(run: _Run) -> None:
 
 def _change(
     run: _Run, items: list[RequestBatchItem], payloads: list[Struct] | None, failures: bool
-) -> list[ResponseBatchItem]:
+) -> _Steps[list[ResponseBatchItem]]:
     """Carry out the items of a message that changes something, in one transaction with the records of it."""
 
     def work() -> list[ResponseBatchItem]:
+        logs.go_on(run.number)
         run.reads, run.changes = [], []
         if run.condition is not None:
             run.condition()
@@ -353,7 +424,7 @@ def _change(
         return [one._replace(result="Undone") if one.result == SUCCESS else one for one in run.changes]
 
     try:
-        return groups.run(work, notes)
+        return cast("list[ResponseBatchItem]", (yield _Change(work, notes)))
     except _Undo as undo:
         return undo.responses
 
@@ -483,7 +554,7 @@ def _deferred(run: _Run, items: list[RequestBatchItem]) -> list[ResponseBatchIte
         wanted = len(later) > conf.current().jobs.large_batch or any(_takes_long(run, item) for item in later)
         later = later if wanted else []
     if not later:
-        return _carry_out(run, items)
+        return _through(_carry_out(run, items))
     context = {
         "transport": run.peer.transport,
         "address": run.peer.address,
@@ -497,7 +568,7 @@ def _deferred(run: _Run, items: list[RequestBatchItem]) -> list[ResponseBatchIte
     responses: list[ResponseBatchItem] = []
     for item in items:
         if item.operation in SYNCHRONOUS:
-            responses += _carry_out(run, [item])
+            responses += _through(_carry_out(run, [item]))
             continue
         responses.append(
             ResponseBatchItem(
@@ -543,7 +614,7 @@ def _resume(work: deferred.Work) -> Callable[[], deferred.Results]:
 
     def carry_out() -> deferred.Results:
         try:
-            responses = _change(run, items, None, failures=False)
+            responses = _through(_change(run, items, None, failures=False))
         except Exception as exc:
             if isinstance(exc, (Conflict, DatabaseError)):
                 raise  # Another attempt may succeed.

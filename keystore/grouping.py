@@ -6,6 +6,7 @@ for each change then waits once for all of them. Servers with row locks group co
 has its own transaction.
 """
 
+import logging
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -15,9 +16,13 @@ from django.db import DEFAULT_DB_ALIAS, DatabaseError, connection, connections, 
 
 from keystore import turns
 
+log = logging.getLogger(__name__)
+
 T = TypeVar("T")
 #: What is to be recorded of work, given the exception that took it back, or None.
 Notes = Callable[[BaseException | None], list[Any]]
+#: Takes what work returned, and the exception that took it back, or None.
+Then = Callable[[Any, BaseException | None], None]
 
 #: Changes in one transaction: enough to make the wait for the disk small, few enough to answer the first soon.
 MAX_GROUP: Final = 32
@@ -63,12 +68,15 @@ class _Savepoint:
 class _Entry:
     """Work that waits, and how it ended."""
 
-    __slots__ = ("done", "error", "leads", "notes", "result", "work")
+    __slots__ = ("done", "error", "leads", "notes", "result", "then", "work")
 
-    def __init__(self, work: Callable[[], Any], notes: Notes) -> None:
+    def __init__(self, work: Callable[[], Any], notes: Notes, then: Then | None = None) -> None:
         self.work, self.notes = work, notes
-        self.done = threading.Lock()
-        self.done.acquire()
+        #: What is called when it has ended, where no thread waits for that.
+        self.then = then
+        if then is None:
+            self.done = threading.Lock()
+            self.done.acquire()
         self.leads = False
         self.result: Any = None
         self.error: BaseException | None = None
@@ -81,6 +89,16 @@ class _Entry:
         except BaseException as exc:
             self.error = exc
         return self.notes(self.error)
+
+    def end(self) -> None:
+        """Tell whoever waits for it."""
+        if self.then is None:
+            self.done.release()
+            return
+        try:
+            self.then(self.result, self.error)
+        except Exception:
+            log.exception("what follows a change failed")
 
 
 def _nothing(error: BaseException | None) -> list[Any]:
@@ -100,13 +118,21 @@ class Groups:
         self._busy = False
         #: Writes notes, in the transaction of what they are about.
         self.record: Callable[[list[Any]], None] = _nowhere
+        #: Carries out what no thread waits for, when `_called` is released.
+        self._thread: threading.Thread | None = None
+        self._called = threading.Semaphore(0)
+
+    @property
+    def shared(self) -> bool:
+        """Whether changes of this thread share transactions with those of others."""
+        return connection.vendor == "sqlite" and not connection.in_atomic_block
 
     def run(self, work: Callable[[], T], notes: Notes = _nothing) -> T:
         """Do work in a transaction with what is recorded of it, perhaps with others' in a group; returns or raises what
         it does, after the commit. What raises is taken back, and its notes are recorded all the same. Without notes,
         work is one statement, or sees to its own transaction."""
         turns.leave()
-        if connection.vendor != "sqlite" or connection.in_atomic_block:
+        if not self.shared:
             return work() if notes is _nothing else self._alone(work, notes)
         entry = _Entry(work, notes)
         with self._lock:
@@ -127,6 +153,38 @@ class Groups:
         finally:
             self._hand_on(group, entry)
         return cast(T, self._outcome(entry))
+
+    def submit(self, work: Callable[[], Any], notes: Notes, then: Then) -> None:
+        """Like `run` where changes share transactions, but another thread does the work, and calls `then` after the
+        commit."""
+        with self._lock:
+            self._waiting.append(_Entry(work, notes, then))
+            if self._busy:
+                return
+            self._busy = True
+            self._call()
+
+    def _call(self) -> None:
+        """Let the queue's own thread lead, with the lock held."""
+        if self._thread is None or not self._thread.is_alive():
+            self._thread = threading.Thread(target=self._serve, name="changes", daemon=True)
+            self._thread.start()
+        self._called.release()
+
+    def _serve(self) -> None:
+        while True:
+            self._called.acquire()
+            while group := self._next():
+                self._commit(group)
+                for entry in group:
+                    entry.end()
+
+    def _next(self) -> list[_Entry]:
+        """Those that waited meanwhile; none where there are none, and who comes next leads."""
+        with self._lock:
+            group, self._waiting = self._waiting[:MAX_GROUP], self._waiting[MAX_GROUP:]
+            self._busy = bool(group)
+        return group
 
     def _alone(self, work: Callable[[], T], notes: Notes) -> T:
         try:
@@ -153,11 +211,14 @@ class Groups:
         except BaseException as exc:
             for entry in group:
                 entry.error = exc
+            connection.close_if_unusable_or_obsolete()
 
     def _hand_on(self, group: list[_Entry], own: _Entry) -> None:
         """Wake those whose work is done, and one that waits to lead the next group."""
         with self._lock:
-            if self._waiting:
+            if any(entry.then is not None for entry in self._waiting):
+                self._call()
+            elif self._waiting:
                 following = self._waiting.pop(0)
                 following.leads = True
                 following.done.release()
@@ -165,7 +226,7 @@ class Groups:
                 self._busy = False
         for entry in group:
             if entry is not own:
-                entry.done.release()
+                entry.end()
 
     @staticmethod
     def _outcome(entry: _Entry) -> Any:

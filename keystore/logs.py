@@ -28,6 +28,16 @@ def begin() -> None:
     _request.set(next(_numbers))
 
 
+def current() -> int:
+    """The number of the request that this thread answers, or answered last."""
+    return _request.get()
+
+
+def go_on(number: int) -> None:
+    """This thread goes on with a request that another one began."""
+    _request.set(number)
+
+
 def request_id() -> str:
     """The id of the request that this thread answers, or answered last; empty where it never did."""
     number = _request.get()

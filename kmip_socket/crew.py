@@ -88,6 +88,18 @@ class Crew:
         with contextlib.suppress(FileNotFoundError):  # Its thread has left its turn, and taken it out.
             self._poller.unregister(descriptor)
 
+    def rest(self, descriptor: int) -> None:
+        """Leave a connection alone until `go_on`, which another thread may call; for the thread that serves it."""
+        with self._lock:
+            if self._leading is not None and self._leading.descriptor == descriptor:
+                self._leading.descriptor = -1
+            with contextlib.suppress(FileNotFoundError):  # Its thread has left its turn, and taken it out.
+                self._poller.unregister(descriptor)
+
+    def go_on(self, descriptor: int, wanted: int) -> None:
+        """Serve a connection again that was left alone."""
+        self._watch(descriptor, wanted, again=True)
+
     def look(self) -> None:
         """Take the turn from a thread that has been serving one connection for long."""
         with self._lock:

@@ -54,11 +54,15 @@ TICK = 1.0  # How late a deadline may be noticed.
 NEVER = float("inf")
 LOOK = 0.25  # Seconds between looks for what a client that took the server role is to be told.
 LARGE = 262_144  # Bytes of a message from which on its cryptography is not brief.
+NOTHING = memoryview(b"")
 LINGER = 2.0  # How long a client may go on sending what nobody reads any more, so that it sees the answer.
 
 
 class Engine(web.Engine, Protocol):
     """What answers: messages, and errors that kept a message from being one."""
+
+    def begin(self, data: bytes, peer: Peer) -> "bytes | Waiting":
+        """The response to a message, or what it will come of."""
 
     def refusal(self, error: KMIPError) -> bytes:
         """The response to bytes that are no request."""
@@ -68,6 +72,13 @@ class Engine(web.Engine, Protocol):
 
     def exchange(self, data: bytes, peer: Peer, courier: "Courier") -> bytes | None:
         """Take a message of such a client; what to answer, if anything."""
+
+
+class Waiting(Protocol):
+    """A request whose answer is yet to come."""
+
+    def go_on(self, then: Callable[[bytes | None], None]) -> None:
+        """Have `then` called with the answer in another thread, or with None where there is none."""
 
 
 class Courier(Protocol):
@@ -389,7 +400,7 @@ class Connection:
     def _go_on(self) -> int | None:
         deadline, self.deadline, self.idle = self.deadline, NEVER, False
         if self._unsent is not None:
-            if not self._send(self._unsent):
+            if self._unsent and not self._send(self._unsent):
                 self.deadline = deadline
                 return WRITING
             self._unsent = None
@@ -452,12 +463,34 @@ class Connection:
                 turns.leave()
             database = server.pool.lend()
             try:
-                answer = server.engine.handle(message, peer)
+                answer = server.engine.begin(message, peer)
             finally:
                 server.pool.take_back(database)
             self.begun = False
+            if not isinstance(answer, bytes):
+                server.crew.rest(self.stream.fileno())
+                # From here on the connection is the other thread's.
+                answer.go_on(self._answered)
+                return None
             if not self._give(answer):
                 return WRITING
+
+    def _answered(self, answer: bytes | None) -> None:
+        """Send an answer that was yet to come; the crew goes on with what the client has sent meanwhile."""
+        wanted = self._guarded(lambda: self._give_late(answer))
+        if wanted is not None:
+            self.server.crew.go_on(self.stream.fileno(), wanted)
+
+    def _give_late(self, answer: bytes | None) -> int | None:
+        if answer is None:
+            return self._close()
+        if not self._give(answer):
+            return WRITING
+        if self._reader or self._peer.serves is not None:
+            # There is more to do than to wait, which is the crew's: it comes at once, as the client takes more.
+            self._unsent = NOTHING
+            return WRITING
+        return self._wait(part=False)
 
     def _answer_http(self) -> int | None:
         """Answer HTTP requests in the order in which they come."""

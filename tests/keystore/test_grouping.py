@@ -8,21 +8,27 @@ from django.db import DatabaseError, connection, transaction
 
 from keystore.grouping import Groups, atomic
 from keystore.models import SealingKey
+from tests.processes import until
 
 
 def together(groups, works, **options):
     """Run works in threads of their own; what each returned or raised."""
-    outcomes = [None] * len(works)
+    return each(lambda number: groups.run(works[number], **options), len(works))
+
+
+def each(call, count):
+    """Call a function with each number in a thread of its own; what each returned or raised."""
+    outcomes = [None] * count
 
     def one(number):
         try:
-            outcomes[number] = groups.run(works[number], **options)
+            outcomes[number] = call(number)
         except Exception as exc:
             outcomes[number] = exc
         finally:
             connection.close()
 
-    threads = [threading.Thread(target=one, args=(number,)) for number in range(len(works))]
+    threads = [threading.Thread(target=one, args=(number,)) for number in range(count)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -166,3 +172,52 @@ def test_a_failed_statement_that_nobody_told_of_is_no_success():
             transaction.set_rollback(True)
         insert(2)
     assert kept() == {2}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_changes_that_nobody_waits_for_share_the_queue():
+    """Each is followed up once, after its commit, and those that threads wait for are answered in between."""
+    if connection.vendor != "sqlite":
+        pytest.skip("only SQLite has groups")
+    groups = noting([])
+    ended = {}
+
+    def then(number, made, error):
+        ended[number] = made if error is None else type(error)
+
+    def begin(number):
+        work = (lambda: fail(number)) if number % 5 == 0 else (lambda: insert(number))
+        if number % 2:
+            return groups.run(work, lambda error: [number]) if number % 5 else None
+        groups.submit(work, lambda error: [number], lambda made, error: then(number, made, error))
+        return None
+
+    try:
+        outcomes = each(begin, 40)
+        until(lambda: len(ended) == 20, "all are followed up")
+    finally:
+        # The database of the test is not to be held by the queue's own thread.
+        groups.submit(lambda: None, lambda error: [], lambda made, error: connection.close())
+    assert ended == {n: n if n % 5 else LookupError for n in range(0, 40, 2)}
+    assert outcomes == [n if n % 2 and n % 5 else None for n in range(40)]
+    assert kept() == {n for n in range(40) if n % 5}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_fails_after_a_change_keeps_no_other_waiting(caplog):
+    """It is logged, and the queue goes on."""
+    if connection.vendor != "sqlite":
+        pytest.skip("only SQLite has groups")
+    groups = noting([])
+    done = threading.Event()
+
+    def spoil(made, error):
+        raise RuntimeError("a defect")
+
+    def close(made, error):
+        connection.close()
+        done.set()
+
+    groups.submit(lambda: insert(1), lambda error: [], spoil)
+    groups.submit(lambda: insert(2), lambda error: [], close)
+    assert done.wait(10) and kept() == {1, 2} and "a defect" in caplog.text

@@ -23,6 +23,24 @@ def message(body: bytes = b"12345678") -> bytes:
     return HEAD + len(body).to_bytes(4, "big") + body
 
 
+class Later:
+    """An answer that another thread gives, in its time; or none."""
+
+    def __init__(self, engine: "Echo", answer: bytes | None) -> None:
+        self.engine, self.answer = engine, answer
+
+    def go_on(self, then: Callable[[bytes | None], None]) -> None:
+        def work() -> None:
+            self.engine.hold.wait(20)
+            then(self.answer)
+
+        threading.Thread(target=work, daemon=True).start()
+
+
+#: Bodies that are answered so, and whether they are at all.
+LATER = {b"later...": True, b"lost....": None}
+
+
 class Echo:
     """Answers with the message itself; some bodies make it do other things."""
 
@@ -44,6 +62,12 @@ class Echo:
         if data[8:] == b"much....":
             return bytes(64 << 20)
         return data
+
+    def begin(self, data: bytes, peer: Peer) -> "bytes | Later":
+        if data[8:] in LATER:
+            self.held.set()
+            return Later(self, LATER[data[8:]] and data)
+        return self.handle(data, peer)
 
     def handle_http(self, data: bytes, peer: Peer) -> tuple[int, str, bytes]:
         self.peers.append(peer)

@@ -217,7 +217,9 @@ def test_silent_connections_do_not_keep_others_waiting(start):
     assert time.monotonic() - begun < 3
 
 
-@pytest.mark.parametrize("body", [b"hold....", b"stuck..."], ids=["says so", "does not say so"])
+@pytest.mark.parametrize(
+    "body", [b"hold....", b"stuck...", b"later..."], ids=["says so", "does not say so", "goes on elsewhere"]
+)
 def test_what_takes_long_keeps_nobody_waiting(start, body):
     """Whoever leaves its turn lets others be served at once, and whoever does not loses it soon."""
     started = start(socket_server_handshake_timeout=2)  # It is looked after more often then.
@@ -290,12 +292,24 @@ def test_idle_connections_have_no_threads(start):
         assert exchange(client, message()) == message()
 
 
-def test_draining_answers_what_is_in_hand(start):
+def test_what_came_to_no_answer_ends_one_connection_only(start):
+    """Where another thread was to give it, too."""
+    started = start()
+    client = started.client()
+    client.sendall(message(b"lost....") + message())
+    started.engine.hold.set()
+    assert rest(client) == b""
+    until(lambda: started.count() == 0, "the end of the connection")
+    assert exchange(started.client(), message()) == message()
+
+
+@pytest.mark.parametrize("body", [b"hold....", b"later..."], ids=["in this thread", "in another"])
+def test_draining_answers_what_is_in_hand(start, body):
     """A request that has come is answered, an idle connection gets close_notify, a new one is refused."""
     started = start()
     busy, idle = started.client(), started.client(suppress_ragged_eofs=False)
     exchange(idle, message())
-    busy.sendall(message(b"hold....") + message(b"next...."))
+    busy.sendall(message(body) + message(b"next...."))
     assert started.engine.held.wait(10)
     started.server.drain()
     assert idle.recv(1) == b""  # A mere end of file would raise.
@@ -303,7 +317,7 @@ def test_draining_answers_what_is_in_hand(start):
         started.client()
     assert started.thread.is_alive()
     started.engine.hold.set()
-    assert receive(busy, 32) == message(b"hold....") + message(b"next....")
+    assert receive(busy, 32) == message(body) + message(b"next....")
     assert rest(busy) == b""
     started.thread.join(5)
     assert not started.thread.is_alive()
