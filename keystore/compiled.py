@@ -3,7 +3,8 @@ from the models, then run on the driver, in Django's connection and transaction.
 
 import sqlite3
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from itertools import chain
+from typing import Any, Final, cast
 
 from django.db import DEFAULT_DB_ALIAS, connection, connections, models
 
@@ -33,44 +34,65 @@ class Statement:
     def first(self, parameters: Parameters, *, suffix: str = "") -> Sequence[Any] | None:
         """The first row of a query, or None; databases that lock rows get `suffix` after the SQL."""
         database = _here()
-        sql = self.sql(database.vendor)
         if database.vendor == "sqlite":
             try:
-                return cast("Sequence[Any] | None", _opened(database).execute(sql, parameters).fetchone())
+                return cast(
+                    "Sequence[Any] | None", _opened(database).execute(self.sql("sqlite"), parameters).fetchone()
+                )
             except sqlite3.Error:
                 with database.wrap_database_errors:
                     raise
         turns.leave()
         with database.cursor() as cursor:
-            cursor.execute(sql + suffix, parameters)
+            cursor.execute(self.sql(database.vendor) + suffix, parameters)
             return cast("Sequence[Any] | None", cursor.fetchone())
 
     def run(self, parameters: Parameters) -> int:
         """Change rows; how many."""
         turns.leave()
         database = _here()
-        sql = self.sql(database.vendor)
         if database.vendor == "sqlite":
-            try:
-                return int(_opened(database).execute(sql, parameters).rowcount)
-            except sqlite3.Error:
-                with database.wrap_database_errors:
-                    raise
+            return int(_lite(database, self.sql("sqlite"), parameters).rowcount)
         with database.cursor() as cursor:
-            cursor.execute(sql, parameters)
+            cursor.execute(self.sql(database.vendor), parameters)
             return int(cursor.rowcount)
 
     def run_many(self, rows: Sequence[Parameters]) -> None:
         """Change rows for each of several sets of parameters."""
         turns.leave()
         database = _here()
-        sql = self.sql(database.vendor)
         if database.vendor == "sqlite":
             with database.wrap_database_errors:
-                _opened(database).executemany(sql, rows)
+                _opened(database).executemany(self.sql("sqlite"), rows)
             return
         with database.cursor() as cursor:
-            cursor.executemany(sql, rows)
+            cursor.executemany(self.sql(database.vendor), rows)
+
+
+class Insert(Statement):
+    """An INSERT of one row, or of a few at once."""
+
+    #: So many rows are inserted by one statement; databases take thousands of parameters.
+    MOST: Final = 64
+
+    def __init__(self, compile_: Callable[[], str]) -> None:
+        super().__init__(compile_)
+        self._several: dict[int, Insert] = {1: self}
+
+    def run_many(self, rows: Sequence[Parameters]) -> None:
+        """Insert several rows."""
+        count = len(rows)
+        if not 0 < count <= self.MOST:
+            super().run_many(rows)
+            return
+        several = self._several.get(count)
+        if several is None:
+            several = self._several[count] = Insert(lambda: self._of(count))
+        several.run(list(chain.from_iterable(rows)))
+
+    def _of(self, count: int) -> str:
+        one = self._compile()
+        return ", ".join([one, *[one.rpartition(" VALUES ")[2]] * (count - 1)])
 
 
 def _here() -> Any:
@@ -83,6 +105,15 @@ def _opened(database: Any) -> Any:
     if database.connection is None:
         database.ensure_connection()
     return database.connection
+
+
+def _lite(database: Any, sql: str, parameters: Parameters) -> Any:
+    """The cursor of a statement that changes rows."""
+    try:
+        return _opened(database).execute(sql, parameters)
+    except sqlite3.Error:
+        with database.wrap_database_errors:
+            raise
 
 
 def select(queryset: Callable[[], "models.QuerySet[Any, Any]"], parameters: int) -> Statement:
@@ -105,7 +136,7 @@ def _column(model: type[models.Model], name: str) -> str:
     return _quoted(str(cast("models.Field[Any, Any]", model._meta.get_field(name)).column))[0]
 
 
-def insert(model: type[models.Model], fields: Sequence[str]) -> Statement:
+def insert(model: type[models.Model], fields: Sequence[str]) -> Insert:
     """INSERT of the named fields."""
 
     def compile_() -> str:
@@ -113,7 +144,7 @@ def insert(model: type[models.Model], fields: Sequence[str]) -> Statement:
         places = ", ".join(["%s"] * len(fields))
         return f"INSERT INTO {_quoted(model._meta.db_table)[0]} ({columns}) VALUES ({places})"  # noqa: S608 - names only
 
-    return Statement(compile_)
+    return Insert(compile_)
 
 
 def update(model: type[models.Model], fields: Sequence[str], where: Sequence[str]) -> Statement:

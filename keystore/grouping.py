@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar, cast
 
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, connection, connections, transaction
 
-from keystore import turns
+from keystore import pool, turns
 
 log = logging.getLogger(__name__)
 
@@ -172,6 +172,7 @@ class Groups:
         self._called.release()
 
     def _serve(self) -> None:
+        pool.own()
         while True:
             self._called.acquire()
             while group := self._next():
