@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
-from keystore import addressing, approvals, conf, policy, roles, rules, states, store
+from keystore import addressing, approvals, conf, creation, policy, roles, rules, states, store
 from keystore.authn import Approval, Identity, Peer
 from keystore.crypto.policy import POLICIES, CryptoPolicy
 from keystore.store import Managed
@@ -49,6 +49,8 @@ class Batch:
     data: list[tuple[Operation, bytes]] = field(default_factory=list)
     #: Rows' keys of fresh objects that items gave out, which is written once for all.
     taken: list[str] = field(default_factory=list)
+    #: The rules for new objects, once an item has asked for them and until one changes them.
+    creation_rules: creation.Rules | None = None
 
     def copy(self) -> "Batch":
         """As it is now."""
@@ -233,6 +235,13 @@ class Call:
     def tag_apart(self) -> bool:
         """Whether the tag of an authenticated encryption has a field of its own; before 1.4 it ends the data."""
         return self.version >= V1_4
+
+    @property
+    def creation_rules(self) -> creation.Rules:
+        """The rules for the identity's new objects."""
+        if self.batch.creation_rules is None:
+            self.batch.creation_rules = creation.Rules(self.identity.namespace, self.identity.username)
+        return self.batch.creation_rules
 
     @property
     def crypto_policy(self) -> CryptoPolicy:

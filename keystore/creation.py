@@ -56,14 +56,30 @@ def _read(namespace: str, owner: str) -> dict[str, list[Any]]:
     return found
 
 
-def constraints(identity: Identity) -> list[Constraint]:
-    """The constraints that count for the objects of an identity."""
-    return [one for rules in _read(identity.namespace, identity.username)[CONSTRAINTS] for one in rules.constraint]
+class Rules:
+    """The rules that count for an owner's objects, read when somebody first looks at them."""
 
+    __slots__ = ("_found", "_whose")
 
-def defaults(identity: Identity) -> list[ObjectDefaults]:
-    """The defaults that count for the objects of an identity."""
-    return [one for rules in _read(identity.namespace, identity.username)[DEFAULTS] for one in rules.object_defaults]
+    def __init__(self, namespace: str, owner: str) -> None:
+        self._whose = (namespace, owner)
+        self._found: dict[str, list[Any]] | None = None
+
+    def of(self, kind: str) -> list[Any]:
+        """Those of a kind."""
+        if self._found is None:
+            self._found = _read(*self._whose)
+        return self._found[kind]
+
+    @property
+    def constraints(self) -> list[Constraint]:
+        """What objects must be like."""
+        return [one for rules in self.of(CONSTRAINTS) for one in rules.constraint]
+
+    @property
+    def defaults(self) -> list[ObjectDefaults]:
+        """What they get whose clients do not say."""
+        return [one for rules in self.of(DEFAULTS) for one in rules.object_defaults]
 
 
 def types_of(defaults: ObjectDefaults) -> list[ObjectType]:
@@ -83,12 +99,12 @@ _OF_THE_MATERIAL: Final = frozenset(
 )
 
 
-def fill_in(identity: Identity, object_type: ObjectType, attributes: Attributes, *, brought: bool = False) -> None:
+def fill_in(rules: Rules, object_type: ObjectType, attributes: Attributes, *, brought: bool = False) -> None:
     """Give a new object the attributes that its client left out: an owner's own defaults before the namespace's, those
     for one of its groups before those for all. `brought` objects come with their material."""
-    rules = [one for one in defaults(identity) if object_type in types_of(one)]
+    defaults = [one for one in rules.defaults if object_type in types_of(one)]
     for grouped in (True, False):
-        for one in reversed(rules):
+        for one in reversed(defaults):
             if (one.object_groups is not None) is not grouped:
                 continue
             groups = one.object_groups.object_group if one.object_groups is not None else ()
@@ -99,13 +115,13 @@ def fill_in(identity: Identity, object_type: ObjectType, attributes: Attributes,
                     attributes.setdefault(key, dict(values))
 
 
-def check(namespace: str, owner: str, object_type: ObjectType, attributes: Attributes) -> None:
+def check(rules: Rules, object_type: ObjectType, attributes: Attributes) -> None:
     """Raise `KMIPError` (Constraint Violation) for a new object that the constraints do not allow.
 
     Constraints that name one of the object's groups come before those that name none. Those over the same attributes
     are alternatives; of those over different attributes each must hold.
     """
-    every = [one for rules in _read(namespace, owner)[CONSTRAINTS] for one in rules.constraint]
+    every = rules.constraints
     if not every:
         return
     groups = set(attributes.object_group)

@@ -120,10 +120,12 @@ def new(
     generated: bool,
     generator: RNGParameters = KERNEL,
     known: keys.Key | None = None,
+    rules: creation.Rules | None = None,
 ) -> Managed:
     """A new object with what the client asked for and what the server sets, not yet saved (2.1, 4).
 
-    `generated` objects are the server's own work, made with `generator`; `known` is the key where it has been read.
+    `generated` objects are the server's own work, made with `generator`; `known` is the key where it has been read,
+    `rules` those of the owner where they have.
     """
     derive(attributes, object_type, managed_object, known)
     attributes.unique_identifier = uid
@@ -155,7 +157,7 @@ def new(
     # An empty group would be sent back, and clients stumble over it.
     attributes.object_group = [group for group in attributes.object_group if group]
     states.settle(attributes, now)
-    creation.check(namespace, owner, object_type, attributes)
+    creation.check(rules or creation.Rules(namespace, owner), object_type, attributes)
     managed = Managed(uid, namespace, owner, attributes)
     block = key_block(managed_object)
     if block is not None and block.key_value is None:

@@ -178,7 +178,7 @@ def create(call: Call, request: CreateRequest) -> CreateResponse:
         raise KMIPError(ResultReason.INVALID_OBJECT_TYPE, f"Create makes symmetric keys and secret data: {object_type}")
     check_storage(request.protection_storage_masks, ResultReason.PROTECTION_STORAGE_UNAVAILABLE)
     attributes = asked(call, object_type, request.attributes, stated=_CHOSEN)
-    creation.fill_in(call.identity, object_type, attributes)
+    creation.fill_in(call.creation_rules, object_type, attributes)
     rules.check_generator(attributes, objects.KERNEL)
     uid = made_uid(attributes)
     add_made(call, object_type, uid, attributes)
@@ -231,6 +231,7 @@ def new(
         attributes,
         object_type=object_type,
         now=call.now,
+        rules=call.creation_rules,
         **how,
     )
 
@@ -246,8 +247,8 @@ def new_pair(call: Call, request: CreateKeyPairRequest) -> tuple[Attributes, Att
     common = request.common_attributes
     private = asked(call, ObjectType.PRIVATE_KEY, common, request.private_key_attributes, stated=_CHOSEN)
     public = asked(call, ObjectType.PUBLIC_KEY, common, request.public_key_attributes, stated=_CHOSEN)
-    creation.fill_in(call.identity, ObjectType.PRIVATE_KEY, private)
-    creation.fill_in(call.identity, ObjectType.PUBLIC_KEY, public)
+    creation.fill_in(call.creation_rules, ObjectType.PRIVATE_KEY, private)
+    creation.fill_in(call.creation_rules, ObjectType.PUBLIC_KEY, public)
     return private, public, made_pair(call, private, public)
 
 
@@ -366,7 +367,7 @@ def register(call: Call, request: RegisterRequest) -> RegisterResponse:
     attributes = asked(call, object_type, _inside(managed_object), request.attributes)
     if object_type == ObjectType.TEMPLATE:
         _name_template(managed_object, attributes)
-    creation.fill_in(call.identity, object_type, attributes, brought=True)
+    creation.fill_in(call.creation_rules, object_type, attributes, brought=True)
     formats.take_in(call, object_type, managed_object, attributes)
     known = describe(object_type, managed_object, attributes)
     rules.check_values(attributes)

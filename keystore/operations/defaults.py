@@ -30,6 +30,7 @@ def set_defaults(call: Call, request: SetDefaultsRequest) -> SetDefaultsResponse
             if isinstance(key, Tag) and BY_TAG[key].set_by is By.SERVER:
                 raise KMIPError(ResultReason.INVALID_FIELD, f"{BY_TAG[key].title} is set by the server")
     creation.put(call.identity, creation.DEFAULTS, information)
+    call.batch.creation_rules = None
     return SetDefaultsResponse()
 
 
@@ -42,10 +43,11 @@ def set_constraints(call: Call, request: SetConstraintsRequest) -> SetConstraint
         creation.check_rules(one.attributes, types)
     empty = constraints is None or not constraints.constraint
     creation.put(call.identity, creation.CONSTRAINTS, None if empty else constraints)
+    call.batch.creation_rules = None
     return SetConstraintsResponse()
 
 
 @operation(Operation.GET_CONSTRAINTS, changes=False)
 def get_constraints(call: Call, request: GetConstraintsRequest) -> GetConstraintsResponse:
     """Name the constraints that count for the client's objects (KMIP 2.1, 6.1.22)."""
-    return GetConstraintsResponse(constraints=Constraints(constraint=creation.constraints(call.identity)))
+    return GetConstraintsResponse(constraints=Constraints(constraint=call.creation_rules.constraints))

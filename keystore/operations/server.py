@@ -3,7 +3,7 @@
 import logging
 from typing import Final, NamedTuple
 
-from keystore import conf, creation, objects, policy, store, streams
+from keystore import conf, objects, policy, store, streams
 from keystore.call import HANDLERS, Call, operation
 from keystore.conf import Config
 from keystore.operations.create import DEFAULTS, default_attributes
@@ -294,7 +294,7 @@ def _capabilities(call: Call, response: QueryResponse) -> None:
 def _defaults(call: Call, response: QueryResponse) -> None:
     response.defaults_information = DefaultsInformation(
         object_defaults=[
-            *creation.defaults(call.identity),
+            *call.creation_rules.defaults,
             *(
                 ObjectDefaults(
                     object_types=ObjectTypes(object_type=[object_type]), attributes=default_attributes(object_type)

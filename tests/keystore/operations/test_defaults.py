@@ -11,6 +11,7 @@ from kmip.enums import (
     Operation,
     QueryFunction,
     ResultReason,
+    ResultStatus,
 )
 from kmip.payloads import (
     Constraint,
@@ -25,8 +26,10 @@ from kmip.payloads import (
     SetConstraintsRequest,
     SetDefaultsRequest,
 )
+from kmip.versions import V2_1
 from tests.authority import do, refused, sealed  # noqa: F401 - a fixture among them
 from tests.made import asked, created, pair, registered, seen
+from tests.wire import send
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("sealed", "admin")]
 A, M = CryptographicAlgorithm, CryptographicUsageMask
@@ -151,3 +154,29 @@ def test_constraints_for_a_group_replace_those_for_all():
         object_type=ObjectType.SYMMETRIC_KEY, attributes=asked(cryptographic_length=256, object_group=["g"])
     )
     refused(ResultReason.CONSTRAINT_VIOLATION, Operation.CREATE, request)
+
+
+def test_rules_count_for_the_items_after_them():
+    """Also where an item before them has found none."""
+    short = CreateRequest(object_type=ObjectType.SYMMETRIC_KEY, attributes=asked(cryptographic_length=128))
+    rule = Constraint(object_types=KEYS, attributes=asked(cryptographic_length=256))
+    ruled = SetConstraintsRequest(constraints=Constraints(constraint=[rule]))
+    longer = SetDefaultsRequest(
+        defaults_information=DefaultsInformation(
+            object_defaults=[ObjectDefaults(object_types=KEYS, attributes=asked(comment="from now on"))]
+        )
+    )
+    plain_key = CreateRequest(object_type=ObjectType.SYMMETRIC_KEY, attributes=asked())
+    response = send(
+        (Operation.CREATE, short),
+        (Operation.SET_CONSTRAINTS, ruled),
+        (Operation.SET_DEFAULTS, longer),
+        (Operation.CREATE, plain_key),
+        (Operation.CREATE, short),
+        version=V2_1,
+    )
+    *done, last = response.batch_item
+    assert [item.result_status for item in done] == [ResultStatus.SUCCESS] * 4
+    assert last.result_reason == ResultReason.CONSTRAINT_VIOLATION
+    uid = done[-1].response_payload.unique_identifier
+    assert seen(uid).comment == "from now on"
