@@ -161,6 +161,11 @@ class Db:
     sqlite_synchronous: Literal["FULL", "NORMAL"] = setting(
         "FULL", "SQLite: FULL loses nothing acknowledged; NORMAL is quicker, and may when the power fails."
     )
+    replica_url: str | None = setting(
+        None,
+        "URL of a replica of database_url, which answers Locate and Get where it is as new as the primary.",
+        secret=True,
+    )
     pool_size: int = setting(32, "Database connections of each KMIP and HTTP process.", minimum=1)
 
 
@@ -647,19 +652,37 @@ def database(config: Config) -> dict[str, Any]:
             )
         path = db.sqlite_path
         return {"ENGINE": "django.db.backends.sqlite3", "NAME": str(path if path.suffix else path / "kms.sqlite3")}
-    url = db.database_url.replace("mariadb://", "mysql://", 1)
+    described = _described(config, "db.database_url", db.database_url)
+    kinds = DATABASES[described["ENGINE"]]
+    if db.database_type is not None and db.database_type not in kinds:
+        raise config.error("db.database_type", f"contradicts the URL, which says {kinds[0]}", "remove one of the two")
+    return described
+
+
+def replica(config: Config) -> dict[str, Any] | None:
+    """Django's description of the replica, if there is one."""
+    url = config.db.replica_url
+    if url is None:
+        return None
+    described = _described(config, "db.replica_url", url)
+    if described["ENGINE"] != database(config)["ENGINE"] or DATABASES[described["ENGINE"]] == ("sqlite",):
+        remedy = "give the URL of a replica of db.database_url"
+        raise config.error("db.replica_url", "is of another kind than the database, or SQLite", remedy)
+    return described
+
+
+def _described(config: Config, key: str, given: str) -> dict[str, Any]:
+    """Django's description of the database that a URL names."""
+    url = given.replace("mariadb://", "mysql://", 1)
     scheme = url.partition(":")[0]
     if scheme not in environ.Env.DB_SCHEMES:
-        raise config.error("db.database_url", f"unknown scheme {scheme!r}", "begin it with postgresql:// or mysql://")
+        raise config.error(key, f"unknown scheme {scheme!r}", "begin it with postgresql:// or mysql://")
     try:
         described: dict[str, Any] = environ.Env.db_url_config(url)
     except ValueError as exc:  # The message would show the password.
-        raise config.error("db.database_url", "is not a URL", "quote special characters of the password") from exc
-    kinds = DATABASES.get(described["ENGINE"])
-    if kinds is None:
-        raise config.error("db.database_url", f"{scheme} is not supported", "use SQLite, PostgreSQL or MariaDB")
-    if db.database_type is not None and db.database_type not in kinds:
-        raise config.error("db.database_type", f"contradicts the URL, which says {kinds[0]}", "remove one of the two")
+        raise config.error(key, "is not a URL", "quote special characters of the password") from exc
+    if described["ENGINE"] not in DATABASES:
+        raise config.error(key, f"{scheme} is not supported", "use SQLite, PostgreSQL or MariaDB")
     return described
 
 

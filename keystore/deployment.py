@@ -27,11 +27,13 @@ class Unsafe(NamedTuple):
 
 def _database_in_the_clear(config: Config) -> bool:
     """Whether the database is reached over a network without TLS that knows the server."""
-    url = config.db.database_url
-    if url is None:
-        return False
+    databases = [(config.db.database_url, conf.database(config)), (config.db.replica_url, conf.replica(config) or {})]
+    return any(url is not None and _in_the_clear(url, described) for url, described in databases)
+
+
+def _in_the_clear(url: str, described: dict[str, Any]) -> bool:
     host = urlsplit(url).hostname
-    options: dict[str, Any] = conf.database(config).get("OPTIONS", {})
+    options: dict[str, Any] = described.get("OPTIONS", {})
     if host is None or is_loopback(host):
         return False
     return options.get("sslmode") != "verify-full" and not options.get("ssl_verify_identity")

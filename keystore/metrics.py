@@ -47,6 +47,12 @@ class Metrics:
             registry=own,
             multiprocess_mode="livesum",
         )
+        self.replica = Counter(
+            "kms_replica_reads",
+            "Searches, where there is a replica of the database, by who answered: it is not always new enough.",
+            ("answered_by",),
+            registry=own,
+        )
         self.rows = Counter("kms_row_cache", "Looks for an object's row in memory.", ("result",), registry=own)
         self.audit = Gauge(
             "kms_audit_waiting", "Audit records that are not yet written.", registry=own, multiprocess_mode="livesum"
@@ -113,6 +119,12 @@ def handshake(listener: str, result: str) -> None:
     """Count a handshake; its result is one of a few words."""
     if _metrics is not None:
         _metrics.handshakes.labels(listener, result).inc()
+
+
+def replica_read(by: str) -> None:
+    """Count a search that the replica answered, or that the primary had to."""
+    if _metrics is not None:
+        _metrics.replica.labels(by).inc()
 
 
 class Now(NamedTuple):

@@ -41,7 +41,8 @@ RESTED = 5.0
 class Pool:
     """At most `size` connections; a request that finds none free waits for one."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, alias: str = DEFAULT_DB_ALIAS) -> None:
+        self._alias = alias
         self._free: list[tuple[BaseDatabaseWrapper, float]] = []
         self._size = self._left = size
         self._waiting = 0
@@ -49,12 +50,7 @@ class Pool:
 
     def lend(self) -> BaseDatabaseWrapper:
         """Give the calling thread a connection, which Django finds as the default one until it is returned."""
-        try:
-            wrapper, since = self._free.pop()
-        except IndexError:
-            wrapper, since = self._more()
-        if time.monotonic() - since > RESTED:
-            wrapper.health_check_done = False  # type: ignore[attr-defined] # missing from the stubs
+        wrapper = self._take()
         here = _here
         if here.found is not wrapper:
             connections[DEFAULT_DB_ALIAS] = here.found = wrapper
@@ -70,9 +66,33 @@ class Pool:
         finally:
             self.take_back(wrapper)
 
+    @contextmanager
+    def instead(self) -> Iterator[BaseDatabaseWrapper]:
+        """Lend the calling thread a connection instead of the one that it has, for as long as this lasts."""
+        here, usual = _here, connections[DEFAULT_DB_ALIAS]
+        lent, wrapper = here.lent, self._take()
+        connections[DEFAULT_DB_ALIAS] = here.lent = wrapper
+        try:
+            yield wrapper
+        finally:
+            connections[DEFAULT_DB_ALIAS], here.lent = usual, lent
+            self._keep(wrapper)
+
     def take_back(self, wrapper: BaseDatabaseWrapper) -> None:
         """Keep the connection for the next request, without what a failed one may have left in it."""
         _here.lent = None
+        self._keep(wrapper)
+
+    def _take(self) -> BaseDatabaseWrapper:
+        try:
+            wrapper, since = self._free.pop()
+        except IndexError:
+            wrapper, since = self._more()
+        if time.monotonic() - since > RESTED:
+            wrapper.health_check_done = False  # type: ignore[attr-defined] # missing from the stubs
+        return wrapper
+
+    def _keep(self, wrapper: BaseDatabaseWrapper) -> None:
         if wrapper.errors_occurred or wrapper.in_atomic_block or not wrapper.autocommit:
             wrapper.close_if_unusable_or_obsolete()
         self._free.append((wrapper, time.monotonic()))
@@ -93,7 +113,7 @@ class Pool:
                 self._left -= 1
             finally:
                 self._waiting -= 1
-        wrapper: Any = connections.create_connection(DEFAULT_DB_ALIAS)
+        wrapper: Any = connections.create_connection(self._alias)
         wrapper.inc_thread_sharing()
         return wrapper, time.monotonic()
 

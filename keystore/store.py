@@ -22,6 +22,7 @@ from keystore import clock, compiled, sealing, states
 from keystore.grouping import atomic, groups
 from keystore.kept import Kept
 from keystore.models import Grant, ManagedObject, ObjectIndex, RootKey, SealingKey
+from keystore.replica import replica
 from kmip.attributes import BY_TAG, Attributes, Key, Row, pack_item
 from kmip.enums import (
     CryptographicAlgorithm,
@@ -355,20 +356,26 @@ def fetch(uid: str, now: int, who: Principals, *, lock: bool = False) -> Managed
     version, fresh, usage_remaining, rights = found
     kept = rows.get(key, version)
     if kept is None:
-        row = whole.first(parameters)
-        if row is None:
-            return None
-        kept, rights = _read(row[:-1]), row[-1]
+        row = replica.glimpse(lambda: whole.first(parameters))
+        if row is None or row[-2] != version:
+            row = whole.first(parameters)
+            if row is None:
+                return None
+            fresh, usage_remaining, rights = row[_FRESH], row[_USAGE_REMAINING], row[-1]
+        kept = _read(row[:-1])
         rows.put(key, kept)
         opened_keys.drop(key)
-        managed = _again(kept)
-    else:
-        managed = _again(kept)
-        managed.usage_remaining = usage_remaining
-        if kept.columns["fresh"] != fresh:
-            managed.columns = {**kept.columns, "fresh": fresh}
+    managed = _again(kept)
+    # What changes without a new version of the row.
+    managed.usage_remaining = usage_remaining
+    if kept.columns["fresh"] != fresh:
+        managed.columns = {**kept.columns, "fresh": fresh}
     managed.rights = rights if type(rights) is int else _bits(rights)
     return _settled(managed, now)
+
+
+_FRESH = FIELDS.index("fresh")
+_USAGE_REMAINING = FIELDS.index("usage_remaining")
 
 
 _FIRST_COLUMN = 3

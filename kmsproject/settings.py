@@ -4,6 +4,7 @@ import hashlib
 import hmac
 import secrets
 from pathlib import Path
+from typing import Any
 
 import pymysql
 
@@ -106,8 +107,7 @@ DATABASE_OPTIONS: dict[str, dict[str, object]] = {
 }
 
 
-def _database() -> dict[str, object]:
-    described = conf.database(CONFIG)
+def _database(described: dict[str, Any]) -> dict[str, object]:
     if described["ENGINE"] == "django.db.backends.sqlite3":
         # SQLite makes its file, but not the folder around it.
         Path(described["NAME"]).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -118,7 +118,9 @@ def _database() -> dict[str, object]:
     return {**described, **lifetime, "ENGINE": BACKENDS.get(engine, engine), "OPTIONS": options}
 
 
-DATABASES = {"default": _database()}
+DATABASES = {"default": _database(conf.database(CONFIG))}
+if (REPLICA := conf.replica(CONFIG)) is not None:
+    DATABASES["replica"] = _database(REPLICA)
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 AUTH_PASSWORD_VALIDATORS = [

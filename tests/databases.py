@@ -70,7 +70,9 @@ class Private(abc.ABC):
 
     process: "subprocess.Popen[bytes] | None" = None
 
-    def __init__(self) -> None:
+    def __init__(self, source: "Private | None" = None) -> None:
+        """A new one, or a replica of `source`."""
+        self.source = source
         self._folder = tempfile.TemporaryDirectory(prefix="kms-database-")
         self.folder = Path(self._folder.name)
         self.user = self.USER if os.geteuid() == 0 else None
@@ -120,6 +122,10 @@ class Private(abc.ABC):
     @abc.abstractmethod
     def clients(self) -> int:
         """How many connections others have."""
+
+    @abc.abstractmethod
+    def hold(self, held: bool) -> None:
+        """Let a replica apply nothing more, or go on."""
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
@@ -174,11 +180,15 @@ class Private(abc.ABC):
 
 
 class PostgreSQL(Private):
-    PROGRAMS = ("initdb", "postgres")
+    PROGRAMS = ("initdb", "postgres", "pg_basebackup")
     USER = SYSTEM = "postgres"
     END = signal.SIGINT
 
     def make(self) -> None:
+        if self.source is not None:
+            self.run("pg_basebackup", "--pgdata", str(self.folder / "data"), "--write-recovery-conf",
+                     "--checkpoint=fast", "--no-sync", "--dbname", self.source.url)  # fmt: skip
+            return
         self.run("initdb", "--pgdata", str(self.folder / "data"), "--username=kms", "--auth=trust", "--no-sync")
 
     def command(self) -> list[str]:
@@ -194,6 +204,10 @@ class PostgreSQL(Private):
             cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'")
             return int(cursor.fetchone()[0]) - 1
 
+    def hold(self, held: bool) -> None:
+        with connected(self.url) as cursor:
+            cursor.execute(f"SELECT pg_wal_replay_{'pause' if held else 'resume'}()")
+
 
 class MariaDB(Private):
     PROGRAMS = ("mariadb-install-db", "mariadbd")
@@ -207,12 +221,22 @@ class MariaDB(Private):
     def command(self) -> list[str]:
         return [
             "mariadbd", "--no-defaults", f"--datadir={self.folder / 'data'}", "--bind-address=127.0.0.1",
-            f"--port={self.port}", f"--socket={self.folder / 'socket'}", f"--pid-file={self.folder / 'pid'}",
+            f"--port={self.port}", f"--server-id={self.port}", "--log-bin=binary",
+            f"--socket={self.folder / 'socket'}", f"--pid-file={self.folder / 'pid'}",
         ]  # fmt: skip
 
     def start(self) -> None:
         super().start()
         with connected(self.url, self.SYSTEM) as cursor:
+            if self.source is not None:
+                # After a restart it goes on by itself.
+                cursor.execute("STOP SLAVE")
+                cursor.execute(
+                    f"CHANGE MASTER TO MASTER_HOST='127.0.0.1', MASTER_PORT={self.source.port}, MASTER_USER='root', "
+                    "MASTER_USE_GTID=slave_pos, MASTER_CONNECT_RETRY=1"
+                )
+                cursor.execute("START SLAVE")
+                return
             cursor.execute("CREATE DATABASE IF NOT EXISTS kms")
 
     @property
@@ -223,6 +247,10 @@ class MariaDB(Private):
         with connected(self.url) as cursor:
             cursor.execute("SELECT count(*) FROM information_schema.processlist WHERE user = 'root'")
             return int(cursor.fetchone()[0]) - 1
+
+    def hold(self, held: bool) -> None:
+        with connected(self.url, self.SYSTEM) as cursor:
+            cursor.execute(f"{'STOP' if held else 'START'} SLAVE SQL_THREAD")
 
 
 def kind(url: str) -> type[Private]:

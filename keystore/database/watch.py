@@ -25,11 +25,15 @@ LIMIT: Final = 3.0
 LOOKING: Final = 0.25
 
 
+#: Django's name for the replica, where there is one.
+REPLICA: Final = "replica"
+
+
 class Watch:
     """The watch of one process. Without `start` nothing is ever cut off: commands wait as long as it takes."""
 
-    def __init__(self, ask: Callable[[], None] | None = None, *, limit: float = LIMIT) -> None:
-        self._ask = ask or _ask
+    def __init__(self, ask: Callable[[], None], *, limit: float = LIMIT) -> None:
+        self._ask = ask
         self._limit = limit
         self._lock = threading.Lock()
         #: Connections by what shuts their sockets, and whether they are the asker's.
@@ -42,9 +46,12 @@ class Watch:
 
     def start(self) -> None:
         """Begin, once in a process; nothing where the database is a file."""
-        if self._asker is not None or connections[DEFAULT_DB_ALIAS].vendor == "sqlite":
+        if connections[DEFAULT_DB_ALIAS].vendor == "sqlite":
             return
-        self._asker = threading.Thread(target=self._keep_asking, name="database asker", daemon=True)
+        with self._lock:
+            if self._asker is not None:
+                return
+            self._asker = threading.Thread(target=self._keep_asking, name="database asker", daemon=True)
         self._asker.start()
         threading.Thread(target=self._judge, name="database judge", daemon=True).start()
 
@@ -96,8 +103,8 @@ class Watch:
                     shut(connection)
 
 
-def _ask() -> None:
-    connection = connections[DEFAULT_DB_ALIAS]
+def _ask(alias: str) -> None:
+    connection = connections[alias]
     try:
         with connection.cursor() as cursor:
             cursor.execute("SELECT 1")
@@ -112,4 +119,10 @@ def shut(descriptor: int) -> None:
         mine.shutdown(socket.SHUT_RDWR)
 
 
-watch = Watch()
+watch = Watch(lambda: _ask(DEFAULT_DB_ALIAS))
+replica_watch = Watch(lambda: _ask(REPLICA))
+
+
+def of(alias: str) -> Watch:
+    """The watch over the server of a database."""
+    return replica_watch if alias == REPLICA else watch

@@ -5,6 +5,7 @@ from typing import Final
 from keystore import formats, objects, policy, store, wrapped
 from keystore.call import Call, operation
 from keystore.crypto import keys
+from keystore.replica import replica
 from keystore.store import Managed
 from kmip.attributes import Attributes, Key, References, Vendor
 from kmip.enums import (
@@ -53,6 +54,20 @@ def locate(call: Call, request: LocateRequest) -> LocateResponse:
     status = asked.pop(_STATUS, None)
     if status is not None and mask is None:
         mask = next(iter(status.values())).value
+    if Tag.STATE in asked:
+        # Here, because a replica cannot write down what is due.
+        store.settle_due(call.now)
+    uids, total = replica.read(lambda: _search(call, request, asked, mask))
+    if len(uids) == 1:
+        call.returns(uids[0])
+    else:
+        call.batch.placeholder = None
+        call.batch.returned += uids
+    return LocateResponse(located_items=total, unique_identifier=list(uids))
+
+
+def _search(call: Call, request: LocateRequest, asked: Attributes, mask: int | None) -> tuple[list[str], int | None]:
+    """The identifiers that Locate finds, and how many there are without its limits."""
     found = store.with_status(
         policy.visible(call.identity),
         StorageStatusMask.ON_LINE_STORAGE if mask is None else mask,
@@ -76,12 +91,7 @@ def locate(call: Call, request: LocateRequest) -> LocateResponse:
         # Counting all that a large database has would cost a thousand times the search; the server may decline.
         counted = found[: offset + COUNTED + 1].count()
         total = counted if counted <= offset + COUNTED else None
-    if len(uids) == 1:
-        call.returns(uids[0])
-    else:
-        call.batch.placeholder = None
-        call.batch.returned += uids
-    return LocateResponse(located_items=total, unique_identifier=list(uids))
+    return uids, total
 
 
 @operation(Operation.CHECK, changes=False, brief=True)

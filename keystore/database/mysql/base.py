@@ -4,7 +4,7 @@ from typing import Any
 
 from django.db.backends.mysql import base
 
-from keystore.database.watch import shut, watch
+from keystore.database.watch import of, shut
 
 
 def _shut(connection: Any) -> None:
@@ -16,6 +16,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
         """Connect."""
+        watch = of(self.alias)
         watch.check()
         connection = super().get_new_connection({**conn_params, "defer_connect": True})
         watch.add(connection, _shut)

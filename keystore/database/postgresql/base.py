@@ -5,7 +5,7 @@ from typing import Any
 import psycopg
 from django.db.backends.postgresql import base
 
-from keystore.database.watch import shut, watch
+from keystore.database.watch import of, shut
 
 
 def _shut(connection: "psycopg.Connection[Any]") -> None:
@@ -21,6 +21,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
         """Connect; the time for that is `connect_timeout`."""
+        watch = of(self.alias)
         watch.check()
         connection = super().get_new_connection(conn_params)
         watch.add(connection, _shut)
