@@ -91,33 +91,45 @@ _recent = _Recent()
 def checkpoint() -> AuditCheckpoint | None:
     """Bind the records that are new into a checkpoint; None where there are none."""
     secret = audit.key()
-    with transaction.atomic():
-        head = _locked_head(secret)
-        last = AuditCheckpoint.objects.filter(number=head.number).defer("leaves").first()
-        if last is None and head.number:
-            logger.error("audit checkpoint %d is missing: run manage.py audit verify", head.number)
-        after = last.last if last is not None else 0
-        now = time.time_ns() // 1000
-        gaps = _open_gaps(head.number, now)
-        late = [row for chunk in _chunks(gaps) for row in _rows(AuditRecord.objects.filter(_within(chunk)))]
-        new = list(_rows_after(after))
-        if not new and not late:
-            return None
-        made = AuditCheckpoint(number=head.number + 1, time=now, first=after + 1, last=new[-1][0] if new else after)
-        missing = _missing(after + 1, made.last, [row[0] for row in new])
-        made.gaps = [list(one) for one in missing]
-        made.late = [row[0] for row in late]
-        made.leaves = b"".join(_leaf(*row) for row in (*new, *late))
-        made.digest = sha256(made.leaves).digest()
-        made.previous = bytes(last.mac) if last is not None else START
-        made.mac = _mac(secret, made)
-        made.save(force_insert=True)
-        AuditHead.objects.filter(id=HEAD).update(number=made.number, mac=_mark(secret, "head", made.number))
-    _recent.number = made.number
-    _recent.gaps = [(since, one) for since, one in _without(_known_gaps(now), set(made.late))]
-    _recent.gaps += [(now, one) for one in missing]
-    _export(made)
-    return made
+    # The records are read and hashed before anything is locked: on SQLite nobody else could write meanwhile.
+    while (bound := _bound(secret)) is not None:
+        made, late, missing = bound
+        with transaction.atomic():
+            head = _locked_head(secret)
+            if head.number != made.number - 1:
+                continue  # Another process was quicker: what it left is for the next one.
+            made.save(force_insert=True)
+            AuditHead.objects.filter(id=HEAD).update(number=made.number, mac=_mark(secret, "head", made.number))
+        _recent.number = made.number
+        _recent.gaps = [(since, one) for since, one in _without(_known_gaps(made.time), late)]
+        _recent.gaps += [(made.time, one) for one in missing]
+        _export(made)
+        return made
+    return None
+
+
+def _bound(secret: bytes) -> tuple[AuditCheckpoint, set[int], Ranges] | None:
+    """The next checkpoint, not saved yet, which of its records came late, and which are missing."""
+    number = AuditHead.objects.filter(id=HEAD).values_list("number", flat=True).first() or 0
+    last = AuditCheckpoint.objects.filter(number=number).defer("leaves").first()
+    if last is None and number:
+        logger.error("audit checkpoint %d is missing: run manage.py audit verify", number)
+    after = last.last if last is not None else 0
+    now = time.time_ns() // 1000
+    gaps = _open_gaps(number, now)
+    late = [row for chunk in _chunks(gaps) for row in _rows(AuditRecord.objects.filter(_within(chunk)))]
+    new = list(_rows_after(after))
+    if not new and not late:
+        return None
+    made = AuditCheckpoint(number=number + 1, time=now, first=after + 1, last=new[-1][0] if new else after)
+    missing = _missing(after + 1, made.last, [row[0] for row in new])
+    made.gaps = [list(one) for one in missing]
+    made.late = [row[0] for row in late]
+    made.leaves = b"".join(_leaf(*row) for row in (*new, *late))
+    made.digest = sha256(made.leaves).digest()
+    made.previous = bytes(last.mac) if last is not None else START
+    made.mac = _mac(secret, made)
+    return made, set(made.late), missing
 
 
 def _rows_after(after: int) -> list[tuple[int, tuple[Any, ...], bytes]]:

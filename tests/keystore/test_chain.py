@@ -40,6 +40,28 @@ def test_what_was_not_touched_verifies():
     assert chain.verify() == (9, [])
 
 
+def test_of_two_that_bind_the_same_records_one_does(monkeypatch):
+    """Nothing is locked while they are read and hashed, so that others can write; each record is bound once."""
+    audit.note(None, Peer("cli"), "Get")
+    bound, seen = chain._bound, []
+
+    def slow(secret):
+        found = bound(secret)
+        if not seen:
+            seen.append(found)
+            audit.note(None, Peer("cli"), "Locate")
+            seen.append(chain.checkpoint())
+            audit.note(None, Peer("cli"), "Create")
+        return found
+
+    monkeypatch.setattr(chain, "_bound", slow)
+    made = chain.checkpoint()
+    quicker = seen[1]
+    assert (quicker.number, made.number) == (1, 2)
+    assert (quicker.last + 1, made.first) == (made.first, made.last)
+    assert chain.verify() == (3, [])
+
+
 @pytest.mark.parametrize("column, value", [("user", "mallory"), ("time", 1), ("result", "Failure"), ("namespace", "x")])
 @pytest.mark.parametrize("sealed", [True, False])
 def test_an_edit_names_the_record(column, value, sealed):
