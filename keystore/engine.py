@@ -679,6 +679,7 @@ def _items(
             _check_extensions(item)
             call = _call(run, item.operation, began, batch)
             payload = payloads[position] if payloads is not None else _payload(handler, item)
+            tickets.authorise(call.identity, item.operation)
             policy.check(call.identity, item.operation, payload)
             tickets.permit(call.identity, item.operation, payload)
             if position in run.prepared:

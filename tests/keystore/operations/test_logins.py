@@ -264,18 +264,18 @@ def test_a_delegated_ticket_allows_its_operations_and_no_others():
     assert reason(ticket, get(uid), peer=stranger) is None
     for item in (create(), (O.GET_ATTRIBUTES, GetAttributesRequest(unique_identifier=uid)),
                  (O.DESTROY, DestroyRequest(unique_identifier=uid)), QUERY):  # fmt: skip
-        assert reason(ticket, item, peer=stranger) == R.PERMISSION_DENIED
+        assert reason(ticket, item, peer=stranger) == R.NOT_AUTHORISED
 
 
 def test_a_right_for_objects_reaches_those_only():
     """Others do not exist for it, named or found, and it makes none."""
     mine, other = created(names=["mine"]), created(names=["other"])
     ticket = delegated(right(objects=[mine]))
-    assert reason(ticket, get(mine)) is None and reason(ticket, get(other)) == R.PERMISSION_DENIED
+    assert reason(ticket, get(mine)) is None and reason(ticket, get(other)) == R.NOT_AUTHORISED
     found = using(ticket, (O.LOCATE, LocateRequest()))[0].response_payload.unique_identifier
     assert found == [mine]
-    assert reason(ticket, create()) == R.PERMISSION_DENIED
-    assert reason(ticket, (O.SET_DEFAULTS, SetDefaultsRequest())) == R.PERMISSION_DENIED
+    assert reason(ticket, create()) == R.NOT_AUTHORISED
+    assert reason(ticket, (O.SET_DEFAULTS, SetDefaultsRequest())) == R.NOT_AUTHORISED
     # By the ID Placeholder, which the request does not name.
     every = (O.LOCATE, LocateRequest(attributes=asked(names=["other"])))
     answers = using(delegated(right(O.LOCATE), right(O.GET, objects=[mine])), every, (O.GET, GetRequest()))
@@ -289,7 +289,7 @@ def test_a_right_for_groups_reaches_their_objects_and_makes_members():
     assert reason(ticket, get(member)) is None and reason(ticket, get(other)) == R.OBJECT_NOT_FOUND
     found = using(ticket, (O.LOCATE, LocateRequest()))[0].response_payload.unique_identifier
     assert found == [member]
-    assert reason(ticket, create()) == R.PERMISSION_DENIED
+    assert reason(ticket, create()) == R.NOT_AUTHORISED
     assert reason(ticket, create(object_group=["g"])) is None
 
 
@@ -299,8 +299,8 @@ def test_rights_are_not_mixed():
     ticket = delegated(right(O.GET, objects=[first]), right(O.GET_ATTRIBUTES, objects=[second]))
     assert reason(ticket, get(first)) is None
     assert reason(ticket, (O.GET_ATTRIBUTES, GetAttributesRequest(unique_identifier=second))) is None
-    assert reason(ticket, get(second)) == R.PERMISSION_DENIED
-    assert reason(ticket, (O.RE_KEY, ReKeyRequest(unique_identifier=first))) == R.PERMISSION_DENIED
+    assert reason(ticket, get(second)) == R.NOT_AUTHORISED
+    assert reason(ticket, (O.RE_KEY, ReKeyRequest(unique_identifier=first))) == R.NOT_AUTHORISED
 
 
 def test_a_right_has_usage_limits_of_its_own():
@@ -331,7 +331,7 @@ def test_what_was_asked_later_with_a_ticket_is_the_ticket_s():
         for one in (pending, denied)
     ]
     assert using(ticket, polls[0])[0].result_status == ResultStatus.SUCCESS
-    assert using(ticket, polls[1])[0].result_reason == R.PERMISSION_DENIED
+    assert using(ticket, polls[1])[0].result_reason == R.NOT_AUTHORISED
     assert reason(delegated(right()), polls[0]) == R.INVALID_ASYNCHRONOUS_CORRELATION_VALUE
     refused(R.INVALID_ASYNCHRONOUS_CORRELATION_VALUE, *polls[0])
 
