@@ -3,6 +3,7 @@ from the models, then run on the driver, in Django's connection and transaction.
 
 import sqlite3
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import chain
 from typing import Any, Final, cast
 
@@ -47,6 +48,20 @@ class Statement:
             cursor.execute(self.sql(database.vendor) + suffix, parameters)
             return cast("Sequence[Any] | None", cursor.fetchone())
 
+    def all(self, parameters: Parameters) -> list[Sequence[Any]]:
+        """Every row of a query."""
+        database = _here()
+        if database.vendor == "sqlite":
+            try:
+                return cast("list[Sequence[Any]]", _opened(database).execute(self.sql("sqlite"), parameters).fetchall())
+            except sqlite3.Error:
+                with database.wrap_database_errors:
+                    raise
+        turns.leave()
+        with database.cursor() as cursor:
+            cursor.execute(self.sql(database.vendor), parameters)
+            return cast("list[Sequence[Any]]", cursor.fetchall())
+
     def run(self, parameters: Parameters) -> int:
         """Change rows; how many."""
         turns.leave()
@@ -70,7 +85,7 @@ class Statement:
 
 
 class Insert(Statement):
-    """An INSERT of one row, or of a few at once."""
+    """An INSERT of one row, or of some at once."""
 
     #: So many rows are inserted by one statement; databases take thousands of parameters.
     MOST: Final = 64
@@ -81,14 +96,13 @@ class Insert(Statement):
 
     def run_many(self, rows: Sequence[Parameters]) -> None:
         """Insert several rows."""
-        count = len(rows)
-        if not 0 < count <= self.MOST:
-            super().run_many(rows)
-            return
-        several = self._several.get(count)
-        if several is None:
-            several = self._several[count] = Insert(lambda: self._of(count))
-        several.run(list(chain.from_iterable(rows)))
+        for start in range(0, len(rows), self.MOST):
+            some = rows[start : start + self.MOST]
+            count = len(some)
+            several = self._several.get(count)
+            if several is None:
+                several = self._several[count] = Insert(partial(self._of, count))
+            several.run(list(chain.from_iterable(some)))
 
     def _of(self, count: int) -> str:
         one = self._compile()

@@ -4,6 +4,8 @@ import socket
 import urllib.error
 import urllib.request
 
+import pytest
+from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks import messages
@@ -34,6 +36,21 @@ def test_nothing_is_counted_before_the_start():
     metrics.handshake("kmip", "accepted")
     metrics.observe([])
     metrics.ended(1)
+
+
+def test_latencies_are_counted_together_as_they_would_be_one_by_one():
+    """On the bounds, between them and beyond."""
+    latencies = [0, 1, 99, 100, 101, 250, 251, 9_999_999, 10_000_000, 10_000_001, 2**31 - 1]
+    registries = [CollectorRegistry(), CollectorRegistry()]
+    one, other = (Histogram("seconds", "", buckets=metrics.BUCKETS, registry=registry) for registry in registries)
+    metrics._observe(one, latencies)
+    for latency in latencies:
+        other.observe(latency / 1_000_000)
+    mine, theirs = (
+        {name: value for name, value in samples(generate_latest(registry).decode()).items() if "created" not in name[0]}
+        for registry in registries
+    )
+    assert mine == pytest.approx(theirs)
 
 
 def test_the_counts_of_all_processes_add_up_for_those_who_may_see_them(tmp_path):
