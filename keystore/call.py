@@ -51,6 +51,8 @@ class Batch:
     taken: list[str] = field(default_factory=list)
     #: The rules for new objects, once an item has asked for them and until one changes them.
     creation_rules: creation.Rules | None = None
+    #: What was looked up for all items at once, where none of them changes anything.
+    probed: dict[str, store.Probed] = field(default_factory=dict)
 
     def copy(self) -> "Batch":
         """As it is now."""
@@ -146,7 +148,7 @@ class Call:
 
     def _fetch(self, uid: str, change: bool | None) -> Managed | None:
         lock = HANDLERS[self.operation].changes if change is None else change
-        managed = store.fetch(uid, self.now, self.identity, lock=lock)
+        managed = store.fetch(uid, self.now, self.identity, lock=lock, probed=self.batch.probed.get(uid))
         return managed if managed is not None and policy.may_see(self.identity, managed) else None
 
     def _allowed(self, managed: Managed, right: Operation | None) -> Managed:

@@ -51,7 +51,7 @@ from kmip.payloads import PAYLOADS
 from kmip.reasons import reason_in
 from kmip.schema import Encoded, Struct, dump, opened
 from kmip.tags import Tag
-from kmip.ttlv import Item
+from kmip.ttlv import Item, Type
 from kmip.versions import V1_0, V1_4, V2_1, VERSIONS, Version
 
 logger = logging.getLogger(__name__)
@@ -664,6 +664,8 @@ def _items(
     option = header.batch_error_continuation_option if header is not None else None
     goes_on = option == BatchErrorContinuationOption.CONTINUE
     batch = Batch()
+    if len(items) > 1 and not savepoints:
+        batch.probed = _probed(run, items)
     responses = []
     for position, item in enumerate(items):
         handler = HANDLERS.get(item.operation)
@@ -672,6 +674,7 @@ def _items(
             # Other operations see what those before them did.
             store.no_longer_fresh(batch.taken)
             batch.taken.clear()
+            batch.probed.clear()
         call: Call | None = None
         try:
             if handler is None or not _knows(run.version, item.operation):
@@ -723,6 +726,19 @@ def _items(
     if batch.taken:
         store.no_longer_fresh(batch.taken)
     return responses
+
+
+def _probed(run: _Run, items: list[RequestBatchItem]) -> dict[str, store.Probed]:
+    """What the items' objects are now, asked once for all items of a message that changes nothing."""
+    assert run.identity is not None
+    uids: dict[str, None] = {}
+    for item in items:
+        payload, handler = item.request_payload, HANDLERS.get(item.operation)
+        if payload is not None and payload.type == Type.STRUCTURE and handler is not None and handler.brief:
+            named = ttlv.find(payload.value, Tag.UNIQUE_IDENTIFIER)
+            if named is not None and isinstance(named.value, str):
+                uids[named.value] = None
+    return store.look_ahead(uids, run.identity)
 
 
 #: Clients begin with it whatever version they write (docs/divergences.md).

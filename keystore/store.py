@@ -256,8 +256,8 @@ def grants_on(key: str) -> QuerySet[Grant]:
     return Grant.objects.filter(in_force(), object_id=key)
 
 
-def _with_rights(count: int) -> QuerySet[ManagedObject]:
-    """One object and the operations that its user, as the owner or one of `count` principals, may carry out."""
+def _with_rights(count: int, objects: int = 1) -> QuerySet[ManagedObject]:
+    """Some objects and the operations that a user, as the owner or one of `count` principals, may carry out."""
     granted = (
         granted_to(["x"] * count if count == 1 else [f"x{n}" for n in range(count)])
         .filter(object=OuterRef("uid"))
@@ -266,7 +266,8 @@ def _with_rights(count: int) -> QuerySet[ManagedObject]:
         .annotate(bits=_Together("operations"))
         .values("bits")
     )
-    return ManagedObject.objects.filter(uid="x").annotate(
+    wanted = Q(uid="x") if objects == 1 else Q(uid__in=[f"x{n}" for n in range(objects)])
+    return ManagedObject.objects.filter(wanted).annotate(
         rights=Case(When(owner="x", then=Value(-1)), default=Subquery(granted), output_field=_AsStored())
     )
 
@@ -297,6 +298,30 @@ def _statements(count: int) -> tuple[compiled.Statement, compiled.Statement]:
     parameters = count + 4  # user name, all rights, no expiry, the principals, the key
     probe = compiled.select(lambda: _with_rights(count).values_list(*_PROBED, "rights"), parameters)
     return probe, compiled.select(lambda: _with_rights(count).values_list(*FIELDS, "rights"), parameters)
+
+
+#: Objects that are looked up together.
+AHEAD: Final = 16
+#: What may change without a new version of the row, with the version: as the probe reads it.
+Probed = Sequence[Any]
+
+
+@functools.cache
+def _ahead(count: int) -> compiled.Statement:
+    return compiled.select(lambda: _with_rights(count, AHEAD).values_list(*_PROBED, "rights", "uid"), count + 3 + AHEAD)
+
+
+def look_ahead(uids: Collection[str], who: Principals) -> dict[str, Probed]:
+    """What `fetch` would first ask of each of these objects, in one query for all of them."""
+    keys = [key_of(who.namespace, uid) for uid in uids]
+    found: dict[str, Probed] = {}
+    for start in range(0, len(keys), AHEAD):
+        some = keys[start : start + AHEAD]
+        some += some[-1:] * (AHEAD - len(some))
+        principals = who.principals
+        for row in _ahead(len(principals)).all((who.username, -1, 0, *principals, *some)):
+            found[uid_of(row[-1])] = row[:-1]
+    return found
 
 
 class Rows:
@@ -337,9 +362,10 @@ opened_keys: Final[Kept[Any]] = Kept(4096, 3600)
 sealing.when_forgotten(opened_keys.clear)
 
 
-def fetch(uid: str, now: int, who: Principals, *, lock: bool = False) -> Managed | None:
+def fetch(uid: str, now: int, who: Principals, *, lock: bool = False, probed: Probed | None = None) -> Managed | None:
     """The object that an identifier names in the namespace of `who`, with the rights that `who` has on it by owning it
-    or by grants, transitions due by `now` applied; `lock` keeps others from changing it. One indexed query."""
+    or by grants, transitions due by `now` applied; `lock` keeps others from changing it. One indexed query, or none
+    where `look_ahead` has just asked."""
     key, principals = key_of(who.namespace, uid), who.principals
     probe, whole = _statements(len(principals))
     parameters = (who.username, -1, 0, *principals, key)
@@ -350,7 +376,7 @@ def fetch(uid: str, now: int, who: Principals, *, lock: bool = False) -> Managed
         managed = _managed(row[:-1], now)
         managed.rights = _bits(row[-1])
         return managed
-    found = probe.first(parameters)
+    found = probed or probe.first(parameters)
     if found is None:
         return None
     version, fresh, usage_remaining, rights = found

@@ -3,13 +3,29 @@
 import pytest
 
 from benchmarks import messages
-from keystore import engine
-from keystore.authn import Peer
+from keystore import access, compiled, engine, roles
+from keystore.authn import Peer, accounts
 from kmip import ttlv
-from kmip.enums import CryptographicAlgorithm, KeyFormatType, ObjectType, Operation, ResultReason
-from kmip.messages import ResponseMessage
+from kmip.enums import (
+    BatchErrorContinuationOption,
+    CryptographicAlgorithm,
+    KeyFormatType,
+    ObjectType,
+    Operation,
+    ResultReason,
+)
+from kmip.messages import RequestMessage, ResponseMessage
 from kmip.objects import KeyBlock, KeyValue, SymmetricKey
-from kmip.payloads import GetAttributesRequest, GetAttributesResponse, GetRequest, GetResponse, RegisterRequest
+from kmip.payloads import (
+    DestroyRequest,
+    GetAttributesRequest,
+    GetAttributesResponse,
+    GetRequest,
+    GetResponse,
+    RegisterRequest,
+)
+from kmip.schema import dump
+from kmip.tags import Tag
 from kmip.versions import V1_0, V1_4, V2_1
 from tests.authority import attributes, do, refused, sealed  # noqa: F401 - a fixture among them
 
@@ -67,3 +83,44 @@ def test_a_batch_of_gets_takes_the_freshness_of_all_at_once():
     for uid in uids:
         attributes = do(Operation.GET_ATTRIBUTES, GetAttributesRequest(unique_identifier=uid)).attributes
         assert attributes.fresh is False
+
+
+def ask_for(user, uids):
+    """What a user gets for each identifier in one message: the reason for which it fails, or None."""
+    items = [(Operation.GET, GetRequest(unique_identifier=uid)) for uid in uids]
+    request = RequestMessage.load(ttlv.decode(messages.message(*items)))
+    request.request_header.batch_error_continuation_option = BatchErrorContinuationOption.CONTINUE
+    data = ttlv.encode(dump(request, Tag.REQUEST_MESSAGE, V1_4))
+    found = ResponseMessage.load(ttlv.decode(engine.handle(data, Peer("cli", user=user))))
+    return [item.result_reason for item in found.batch_item]
+
+
+def test_items_of_a_batch_are_looked_up_together_and_judged_one_by_one():
+    """One's own, granted, somebody else's, withdrawn, destroyed and unknown objects: as when asked for singly, and
+    again after each change."""
+    own = [registered() for _ in range(20)]
+    given, withheld, taken = (registered() for _ in range(3))
+    alice = accounts.identity(accounts.find("default", "alice"), "session")
+    for uid in (given, taken):
+        access.grant(Peer("cli", user="alice"), alice, uid, "user:bob", roles.bits([Operation.GET]))
+    asked = [given, withheld, "nothing", taken, given, *own[:1]]
+    absent = ResultReason.ITEM_NOT_FOUND
+    assert ask_for("bob", asked) == [None, absent, absent, None, None, absent]
+    access.revoke(Peer("cli", user="alice"), alice, taken, "user:bob", roles.bits([Operation.GET]))
+    assert ask_for("bob", asked) == [None, absent, absent, absent, None, absent]
+    assert ask_for("alice", own) == [None] * 20
+    do(Operation.DESTROY, DestroyRequest(unique_identifier=own[1]))
+    # 1.x has no reason of its own for it.
+    assert ask_for("alice", own[:3])[::2] == [None, None]
+    assert ask_for("alice", own[:3])[1] is not None
+
+
+def test_a_batch_of_known_keys_is_one_query(monkeypatch):
+    uids = [registered() for _ in range(10)]
+    assert ask_for("alice", uids) == [None] * 10
+    asked = []
+    for name in ("first", "all"):
+        real = getattr(compiled.Statement, name)
+        monkeypatch.setattr(compiled.Statement, name, lambda *a, real=real, **k: asked.append(1) or real(*a, **k))
+    assert ask_for("alice", uids) == [None] * 10
+    assert len(asked) == 1
