@@ -25,13 +25,10 @@ class Unsafe(NamedTuple):
     hint: str
 
 
-def _database_in_the_clear(config: Config) -> bool:
-    """Whether the database is reached over a network without TLS that knows the server."""
-    databases = [(config.db.database_url, conf.database(config)), (config.db.replica_url, conf.replica(config) or {})]
-    return any(url is not None and _in_the_clear(url, described) for url, described in databases)
-
-
-def _in_the_clear(url: str, described: dict[str, Any]) -> bool:
+def _in_the_clear(url: str | None, described: dict[str, Any] | None) -> bool:
+    """Whether a database is reached over a network without TLS that knows the server."""
+    if url is None or described is None:
+        return False
     host = urlsplit(url).hostname
     options: dict[str, Any] = described.get("OPTIONS", {})
     if host is None or is_loopback(host):
@@ -80,6 +77,9 @@ def _no_revocation(config: Config) -> bool:
     return tls.clients_ca_cert_file is not None and tls.clients_crl_file is None and not tls.clients_crl_urls
 
 
+#: What to do about a connection to a database that is not.
+CHECKED: Final = "add ?sslmode=verify-full (PostgreSQL) or ?ssl_ca=…&ssl_verify_identity=true (MariaDB)"
+
 UNSAFE: Final = (
     Unsafe("auth", is_open, "nobody authenticates", "configure TLS with the clients' CA"),
     Unsafe("tls", lambda c: not conf.has_tls(c), "HTTP is served without TLS", "give tls.tls_p12_file"),
@@ -105,9 +105,9 @@ UNSAFE: Final = (
     ),
     Unsafe(
         "db.database_url",
-        _database_in_the_clear,
+        lambda c: _in_the_clear(c.db.database_url, conf.database(c)),
         "the database is reached without TLS that checks its name",
-        "add ?sslmode=verify-full (PostgreSQL) or ?ssl_ca=…&ssl_verify_identity=true (MariaDB)",
+        CHECKED,
     ),
     Unsafe(
         "db.sqlite_synchronous",
@@ -156,6 +156,12 @@ UNSAFE: Final = (
         lambda c: c.crypto.policy == "permissive",
         "broken algorithms are allowed",
         "set it to default or fips-140-3",
+    ),
+    Unsafe(
+        "db.replica_url",
+        lambda c: _in_the_clear(c.db.replica_url, conf.replica(c)),
+        "the replica is reached without TLS that checks its name",
+        CHECKED,
     ),
 )
 

@@ -168,6 +168,34 @@ def test_an_unusable_database_is_refused_without_its_password(variables):
     assert "hunter2@" not in str(caught.value)
 
 
+REPLICAS = {
+    "none": ({}, None),
+    "same kind": ({"DATABASE_URL": "mysql://h/d", "KMS_REPLICA_URL": "mariadb://u:hunter2@r/d"}, "r"),
+}
+
+
+@pytest.mark.parametrize("variables, host", REPLICAS.values(), ids=REPLICAS)
+def test_a_replica_is_described_like_the_database(variables, host):
+    found = conf.replica(load(variables=variables))
+    assert (found and found["HOST"]) == host
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"KMS_REPLICA_URL": "postgresql://u:hunter2@r/d"},
+        {"DATABASE_URL": "mysql://h/d", "KMS_REPLICA_URL": "postgresql://u:hunter2@r/d"},
+        {"KMS_REPLICA_URL": "sqlite:////data/x.db"},
+        {"DATABASE_URL": "mysql://h/d", "KMS_REPLICA_URL": "oracle://u:hunter2@r/d"},
+    ],
+)
+def test_a_replica_of_something_else_is_refused_without_its_password(variables):
+    """Of another kind, or of a file, which has none."""
+    with pytest.raises(conf.ConfigError, match=r"db\.replica_url") as caught:
+        conf.replica(load(variables=variables))
+    assert "hunter2@" not in str(caught.value)
+
+
 def test_flags_are_read_before_django_starts():
     """The start commands take a flag for each setting; other commands keep theirs but for --config."""
     found, rest = conf.parse_flags(["manage.py", "runkms", "--port", "1", "--socket-server-start", "--migrate"])

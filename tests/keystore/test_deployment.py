@@ -72,6 +72,7 @@ CASES = {
     "tls.legacy_ciphers": {"legacy_ciphers": "true"},
     "http.allowed_hosts": {"allowed_hosts": "*"},
     "db.database_url": {"database_url": "postgresql://kms@db.example.com/kms"},
+    "db.replica_url": {"replica_url": "postgresql://kms@replica.example.com/kms"},
     "auth.enrolment": {"enrolment": "open"},
     "access.default_role": {"default_role": "operator"},
     "access.get_implies_use": {"get_implies_use": "true"},
