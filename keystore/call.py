@@ -9,9 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
-from keystore import addressing, approvals, conf, creation, policy, roles, rules, states, store
+from keystore import addressing, approvals, conf, creation, cryptopolicy, policy, roles, rules, states, store
 from keystore.authn import Approval, Identity, Peer
-from keystore.crypto.policy import POLICIES, CryptoPolicy
+from keystore.crypto.policy import CryptoPolicy
 from keystore.store import Managed
 from kmip.enums import DataEnumeration, Operation, ResultReason, UniqueIdentifierEnumeration
 from kmip.errors import KMIPError
@@ -248,7 +248,7 @@ class Call:
     @property
     def crypto_policy(self) -> CryptoPolicy:
         """What the configuration allows cryptography to use."""
-        return POLICIES[conf.current().crypto.policy]
+        return cryptopolicy.of(conf.current())
 
     @property
     def modern(self) -> bool:

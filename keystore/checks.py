@@ -140,6 +140,13 @@ def in_the_clear(url: str) -> bool:
     return url.startswith("http://") and not is_loopback(urlsplit(url).hostname or "")
 
 
+def crypto_settings(config: Config) -> None:
+    """The lists of the cryptographic policy name what it has."""
+    from keystore import cryptopolicy
+
+    cryptopolicy.check(config)
+
+
 def socket_settings(config: Config) -> None:
     """A KMIP listener that is asked for has what it needs."""
     missing = kmip_missing(config)
@@ -149,7 +156,7 @@ def socket_settings(config: Config) -> None:
 
 # Cheap ones first: what contradicts itself is said before files are opened.
 STARTUP: tuple[Callable[[Config], None], ...] = (
-    tls_settings, http_settings, auth_settings, socket_settings, tls_files, tracing.check
+    tls_settings, http_settings, auth_settings, socket_settings, crypto_settings, tls_files, tracing.check
 )  # fmt: skip
 
 

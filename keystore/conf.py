@@ -297,6 +297,14 @@ class Crypto:
     policy: Literal["default", "fips-140-3", "permissive"] = setting(
         "default", "Allow-lists of algorithms, sizes, modes, paddings, curves and hashes."
     )
+    algorithms: tuple[str, ...] = setting((), "The only algorithms of the policy that may be used; empty means all.")
+    key_sizes: tuple[str, ...] = setting(
+        (), "The only sizes that keys of an algorithm may have, such as AES:256 or RSA:3072-8192."
+    )
+    modes: tuple[str, ...] = setting((), "The only block cipher modes of the policy that may be used.")
+    paddings: tuple[str, ...] = setting((), "The only paddings of the policy, of data and of signatures.")
+    curves: tuple[str, ...] = setting((), "The only curves of the policy that may be used.")
+    hashes: tuple[str, ...] = setting((), "The only hashes of the policy that may be used.")
     max_data: int = setting(
         67_108_864,
         "Bytes of data in one request to encrypt, sign or hash; messages have limits of their own.",

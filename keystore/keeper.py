@@ -29,7 +29,7 @@ from keystore import supervisor, tokenkeys, turns
 from keystore.conf import Config
 from keystore.crypto import keys
 from keystore.crypto.algorithms import PrivateKey, PublicKey
-from keystore.crypto.policy import POLICIES
+from keystore.crypto.policy import CryptoPolicy, shortened
 from keystore.streams import Key, Output, Streams, Task, use
 from kmip import ttlv
 from kmip.enums import CryptographicAlgorithm, Operation, ResultReason, ValidityIndicator
@@ -98,7 +98,7 @@ def _fields_of(task: Task) -> Fields:
     parameters = task.parameters
     return {
         "operation": int(task.operation),
-        "policy": task.policy.name,
+        "policy": {"name": task.policy.name, "lists": task.policy.lists},
         "kind": kind,
         "key": key,
         "algorithm": None if task.algorithm is None else int(task.algorithm),
@@ -129,11 +129,15 @@ _LOADERS: Final[dict[str, Callable[[bytes], Key]]] = {
 }
 
 
+def _policy_of(name: str, lists: list[tuple[str, list[str]]]) -> CryptoPolicy:
+    return shortened(name, tuple((one, tuple(entries)) for one, entries in lists))
+
+
 def _task_of(fields: Fields) -> Task:
     algorithm, parameters, key = fields.get("algorithm"), fields.get("parameters"), fields.get("key")
     return Task(
         operation=Operation(fields["operation"]),
-        policy=POLICIES[fields["policy"]],
+        policy=_policy_of(**fields["policy"]),
         key=None if key is None else _LOADERS[fields["kind"]](key),
         algorithm=None if algorithm is None else CryptographicAlgorithm(algorithm),
         parameters=None if parameters is None else CryptographicParameters.load(ttlv.decode(parameters)),

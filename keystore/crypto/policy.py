@@ -1,19 +1,22 @@
-"""Which of the algorithms may be used: allow-lists with three presets.
+"""Which of the algorithms may be used: allow-lists with three presets, which an administrator can shorten.
 
 A service that protects new data (generate a pair, encrypt, sign, MAC, wrap, derive) is held to `protect`; one that
 reads what exists (decrypt, verify, unwrap) to `process`, which may be wider. Symmetric keys of every row can always be
 generated, stored and fetched, as the Symmetric Key Foundry profile asks.
 """
 
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from types import MappingProxyType
+from typing import Any
 
 from keystore.crypto import algorithms
 from keystore.crypto.algorithms import ALGORITHMS, CURVES, HASHES, MODES, A, B, C, H, P
 from kmip.enums import (
     BlockCipherMode,
     CryptographicAlgorithm,
+    Enumeration,
     HashingAlgorithm,
     PaddingMethod,
     RecommendedCurve,
@@ -44,6 +47,14 @@ class CryptoPolicy:
     name: str
     protect: Allowed
     process: Allowed
+    #: The lists that shorten the preset of this name.
+    lists: "Lists" = ()
+
+    @property
+    def title(self) -> str:
+        """What people are told of it: "default", or "default with algorithms AES, RSA and modes GCM only"."""
+        told = [f"{name} {', '.join(entries)}" for name, entries in self.lists]
+        return f"{self.name} with {' and '.join(told)} only" if told else self.name
 
     def check(
         self,
@@ -79,7 +90,11 @@ class CryptoPolicy:
             raise self._refusal(f"hashing algorithm {signature_hash} in signatures")
 
     def _refusal(self, what: str) -> KMIPError:
-        return KMIPError(ResultReason.PERMISSION_DENIED, f"crypto.policy {self.name!r} does not allow {what}")
+        return KMIPError(ResultReason.PERMISSION_DENIED, f"crypto.policy {self.title!r} does not allow {what}")
+
+
+#: Lists by their names, each with the texts of its entries.
+Lists = tuple[tuple[str, tuple[str, ...]], ...]
 
 
 _PADDINGS = frozenset(
@@ -173,3 +188,96 @@ PERMISSIVE = CryptoPolicy("permissive", _EVERYTHING, _EVERYTHING)
 
 #: The presets by the name that the setting `crypto.policy` gives.
 POLICIES = {policy.name: policy for policy in (DEFAULT, FIPS_140_3, PERMISSIVE)}
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Presets made shorter
+
+#: The lists that can be given, with the fields of `Allowed` that each shortens.
+LISTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "algorithms": ("algorithms",),
+        "key_sizes": ("key_sizes",),
+        "modes": ("modes",),
+        "paddings": ("paddings", "signature_paddings"),
+        "curves": ("curves",),
+        "hashes": ("hashes", "signature_hashes"),
+    }
+)
+
+
+class ListError(ValueError):
+    """A list has an entry that nothing is called, or that the preset does not have; `known` is what it may have."""
+
+    def __init__(self, name: str, entry: str, known: Iterable[str]) -> None:
+        super().__init__(name, entry)
+        self.name, self.entry, self.known = name, entry, sorted(known)
+
+
+#: The values of extensions go by the names of their constants.
+_EXTENSIONS = {
+    (type(value), int(value)): name for name, value in vars(algorithms).items() if isinstance(value, Enumeration)
+}
+
+
+def name_of(member: Enumeration) -> str:
+    """What a value is called in a list: as the specification spells it, or the name of an extension."""
+    return _EXTENSIONS.get((type(member), int(member)), member.spelling)
+
+
+def _folded(name: str) -> str:
+    return name.replace("-", "").replace("_", "").replace(" ", "").casefold()
+
+
+def _found(name: str, entry: str, members: Iterable[Enumeration]) -> Any:
+    """The member that an entry names, in any of its spellings."""
+    members = list(members)
+    for member in members:
+        if _folded(entry) in {_folded(one) for one in (name_of(member), member.spelling, member.name, *member.also)}:
+            return member
+    raise ListError(name, entry, map(name_of, members))
+
+
+def _sizes(entries: Iterable[str], preset: Allowed) -> Mapping[CryptographicAlgorithm, Container[int]]:
+    """Sizes by algorithm of entries such as "AES:256" and "RSA:3072-8192"; those of the others are the preset's."""
+    found: dict[CryptographicAlgorithm, set[int]] = {}
+    for entry in entries:
+        text, _, sizes = entry.partition(":")
+        algorithm = _found("key_sizes", text, ALGORITHMS)
+        first, _, last = sizes.partition("-")
+        if not first.isdecimal() or not (last or first).isdecimal():
+            raise ListError("key_sizes", entry, (f"{name_of(algorithm)}:256", f"{name_of(algorithm)}:256-512"))
+        allowed = preset.key_sizes.get(algorithm, ALGORITHMS[algorithm].bits)
+        # No key is longer than this, however long a range somebody writes.
+        wanted = range(int(first), min(int(last or first), 8 * 65536) + 1)
+        found.setdefault(algorithm, set()).update(bits for bits in wanted if bits in allowed)
+    return MappingProxyType({**preset.key_sizes, **found})
+
+
+def _shortened(preset: Allowed, lists: Lists, wider: Allowed) -> Allowed:
+    """A set of allow-lists with only what the given lists name, out of what `wider` has."""
+    changes: dict[str, Any] = {}
+    for name, entries in lists:
+        if name == "key_sizes":
+            changes[name] = _sizes(entries, preset)
+            continue
+        known = frozenset().union(*(getattr(wider, field) for field in LISTS[name]))
+        named = {_found(name, entry, known) for entry in entries}
+        changes |= {field: getattr(preset, field) & named for field in LISTS[name]}
+    return replace(preset, **changes)
+
+
+@lru_cache(maxsize=16)
+def shortened(name: str, lists: Lists = ()) -> CryptoPolicy:
+    """The preset of a name, shortened to what is in the lists that are given; raises `ListError`.
+
+    Both its sides are shortened: what a list does not name cannot be read either.
+    """
+    preset, lists = POLICIES[name], tuple((one, entries) for one, entries in lists if entries)
+    if not lists:
+        return preset
+    return CryptoPolicy(
+        name,
+        _shortened(preset.protect, lists, preset.process),
+        _shortened(preset.process, lists, preset.process),
+        lists,
+    )

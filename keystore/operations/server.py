@@ -214,7 +214,7 @@ def _server_information(call: Call, response: QueryResponse) -> None:
     response.server_information = ServerInformation(
         server_name=conf.current().server.vendor_identification,
         server_version=VERSION,
-        product_name=f"KMIP key management server, crypto.policy {conf.current().crypto.policy}",
+        product_name=f"KMIP key management server, crypto.policy {call.crypto_policy.title}",
     )
 
 

@@ -8,8 +8,8 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.utils.translation import gettext
 
-from keystore import clients, conf, nodes
-from keystore.crypto.policy import POLICIES
+from keystore import clients, conf, cryptopolicy, nodes
+from keystore.crypto.policy import name_of
 from ui import certificate, session
 from ui.pages import Route
 from ui.site import site
@@ -24,7 +24,7 @@ def show(request: HttpRequest) -> HttpResponse:
     for key, row in conf.SETTINGS.items():
         value = str(row.show(config.value(key)) or "")
         sections.setdefault(row.section, []).append((row.name, value, str(config.layers[key]), row.help))
-    policy = POLICIES[config.crypto.policy]
+    policy = cryptopolicy.of(config)
     context = {
         "title": gettext("Settings"),
         "section": "settings",
@@ -34,7 +34,7 @@ def show(request: HttpRequest) -> HttpResponse:
         "made_here": clients.authorities(),
         "processes": list(nodes.processes().items()),
         "nodes": nodes.states(),
-        "policy": policy.name,
+        "policy": policy.title,
         "lists": _lists(policy),
     }
     return site.page(request, "ui/settings.html", context)
@@ -58,7 +58,7 @@ def _lists(policy: Any) -> list[tuple[str, str, str]]:
 
 
 def _names(members: Any) -> str:
-    return ", ".join(sorted(str(one) for one in members))
+    return ", ".join(sorted(map(name_of, members)))
 
 
 def _authorities(path: Path | None) -> list[Any]:

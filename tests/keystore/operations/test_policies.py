@@ -3,9 +3,11 @@
 Keys are made under the permissive policy, as old data was; then the policy becomes stricter.
 """
 
+import io
+
 import pytest
 
-from keystore import streams
+from keystore import keeper, streams
 from keystore.crypto.algorithms import ML_KEM_768
 from keystore.streams import Streams
 from kmip.enums import (
@@ -261,3 +263,38 @@ def test_query_tells_the_policy(under):
     for policy in ("default", "fips-140-3", "permissive"):
         under(policy)
         assert told().endswith(f"crypto.policy {policy}")
+
+
+def test_lists_shorten_the_policy_for_every_operation_and_query_tells_them(under):
+    key, other = create(), create(A.CHACHA20POLY1305, 256)
+    under("default", algorithms=("AES",), modes=("GCM",), key_sizes=("AES:256",))
+    do(Op.ENCRYPT, encrypts(key, block_cipher_mode=B.GCM))
+    for request in (encrypts(other), encrypts(key, **CBC), encrypts(create(length=128), block_cipher_mode=B.GCM)):
+        refused(R.PERMISSION_DENIED, Op.ENCRYPT, request)
+    refused(R.PERMISSION_DENIED, Op.CREATE_KEY_PAIR, made(algorithm=A.RSA, length=2048))
+    assert told().endswith("crypto.policy default with algorithms AES and key_sizes AES:256 and modes GCM only")
+
+
+def test_lists_hold_for_parts_in_the_keeper(under, monkeypatch):
+    """Its process is told of them with each stream."""
+    monkeypatch.setattr(streams, "_keeper", Told())
+    key = create()
+    parts = {"unique_identifier": key, "data": b"x" * 16, "init_indicator": True}
+    given = parameters(block_cipher_mode=B.CTR, random_iv=True)
+    under("default", modes=("GCM",))
+    refused(R.PERMISSION_DENIED, Op.ENCRYPT, EncryptRequest(**parts, cryptographic_parameters=given))
+    given = parameters(block_cipher_mode=B.GCM, random_iv=True)
+    assert do(Op.ENCRYPT, EncryptRequest(**parts, cryptographic_parameters=given)).correlation_value
+
+
+class Told(Streams):
+    """Streams that get their tasks as the keeper does: in a frame."""
+
+    def __init__(self):
+        super().__init__(8, 60)
+
+    def begin(self, client, uid, task, data):
+        frame = io.BytesIO()
+        keeper.write(frame, keeper._fields_of(task))
+        frame.seek(0)
+        return super().begin(client, uid, keeper._task_of(keeper.read(frame)), data)
