@@ -109,8 +109,9 @@ class Conflict(Exception):
 class Managed:
     """One managed object as operations see it."""
 
-    __slots__ = ("_attributes", "blob", "columns", "material_changed", "namespace", "new", "next_change", "owner",
-                 "packed", "rights", "serial", "uid", "usage_remaining", "version")  # fmt: skip
+    __slots__ = ("_attributes", "blob", "columns", "material_changed", "namespace", "new",
+                 "next_change", "next_rotation", "owner", "packed", "rights", "serial", "uid", "usage_remaining",
+                 "version")  # fmt: skip
 
     def __init__(self, uid: str, namespace: str, owner: str, attributes: Attributes | None = None) -> None:
         self.uid = uid
@@ -118,8 +119,9 @@ class Managed:
         self.owner = owner
         #: As they were read; others may have the same.
         self.columns: Mapping[str, Any] = {}
-        #: When the next transition is due.
+        #: When the next transition, and the next rotation, is due.
         self.next_change: int | None = None
+        self.next_rotation: int | None = None
         self.packed: Any = None
         self.blob: bytes | None = None
         self.serial = 0
@@ -414,9 +416,8 @@ def _read(row: Sequence[Any]) -> Managed:
     managed = Managed(uid_of(row[0]), row[1], row[2])
     managed.new = False
     managed.columns = dict(zip(_COLUMN_NAMES, row[_FIRST_COLUMN:_LAST_COLUMN], strict=True))
-    managed.next_change, _, managed.serial, managed.usage_remaining, managed.packed, blob, managed.version = row[
-        _LAST_COLUMN:
-    ]
+    managed.next_change, managed.next_rotation, managed.serial, managed.usage_remaining = row[_LAST_COLUMN:-3]
+    managed.packed, blob, managed.version = row[-3:]
     managed.blob = None if blob is None else bytes(blob)
     return managed
 
@@ -426,7 +427,8 @@ def _again(kept: Managed) -> Managed:
     made: Managed = object.__new__(Managed)
     made.uid, made.namespace, made.owner = kept.uid, kept.namespace, kept.owner
     made.columns, made.packed, made.blob = kept.columns, kept.packed, kept.blob
-    made.next_change, made.serial, made.version = kept.next_change, kept.serial, kept.version
+    made.next_change, made.next_rotation = kept.next_change, kept.next_rotation
+    made.serial, made.version = kept.serial, kept.version
     made.usage_remaining, made.rights = kept.usage_remaining, 0
     made.new = made.material_changed = False
     made._attributes = None
@@ -491,43 +493,78 @@ def save(managed: Managed) -> None:
     """Write an object, new or changed; raises `Conflict`, or `KMIPError` for a Name or identifier that is taken."""
     attributes, stored = managed.attributes, None if managed.new else managed._stored_attributes
     columns = _columns(attributes)
-    limits = attributes.usage_limits
     if managed.new:
-        managed.serial = _new_serial()
-        managed.usage_remaining = None if limits is None else limits.usage_limits_count
-        index = _index_of(managed.namespace, columns)
-        try:
-            with _guarded():
-                _INSERT.run(_values(managed, columns, managed.version))
-                _INSERT_INDEX.run_many(_index_values(managed, index))
-        except IntegrityError as exc:
-            raise _taken(managed, index, exc) from exc
-        managed.new = False
+        _save_new(managed, columns)
     else:
-        if limits is None or managed.usage_remaining is None or limits.usage_limits_count != managed.usage_remaining:
-            managed.usage_remaining = None if limits is None else limits.usage_limits_count
-        old = managed.version
-        if managed.blob is not None:
-            material = managed.stored_material()
-            assert material is not None
-            purpose = sealing.MATERIAL if attributes.archive_date is None else sealing.ARCHIVE
-            managed.blob = sealing.sealer().seal(material, managed.key, old + 1, purpose=purpose)
-        if not _UPDATE.run((*_values(managed, columns, old + 1), managed.key, old)):
-            raise Conflict(managed.uid)
-        managed.version = old + 1
-        _save_index(managed, columns)
+        _save_changed(managed, columns)
     opened_keys.drop(managed.key)
     for watcher in WATCHERS:
         watcher(managed, stored)
+    managed.next_change, managed.next_rotation = columns.pop("next_change"), columns.pop("next_rotation")
     managed.packed = columns.pop("attributes")
     managed.columns = columns
 
 
-def _save_index(managed: Managed, columns: dict[str, Any]) -> None:
+def _save_new(managed: Managed, columns: dict[str, Any]) -> None:
+    managed.serial = _new_serial()
+    managed.usage_remaining = _limit(managed.attributes)
+    index = _index_of(managed.namespace, columns)
+    try:
+        with _guarded():
+            _INSERT.run(_values(managed, columns))
+            _INSERT_INDEX.run_many(_index_values(managed, index))
+    except IntegrityError as exc:
+        raise _taken(managed, index, exc) from exc
+    managed.new = False
+
+
+def _save_changed(managed: Managed, columns: dict[str, Any]) -> None:
+    """Write the columns that are others than those that were read: each index that has one of those written is changed,
+    whatever the value was."""
+    held, old = managed.columns, managed.version
+    # By the clock, so that no number comes twice: what was read of a change that was taken back may be kept.
+    version = max(old + 1, time.time_ns() // 1000)
+    changes = {name: columns[name] for name in _COLUMN_NAMES if columns[name] != held[name]}
+    for name, value in changes.items():
+        if isinstance(value, Enumeration):
+            # A driver may write it by its name.
+            changes[name] = int(value)
+    if columns["next_change"] != managed.next_change:
+        changes["next_change"] = columns["next_change"]
+    if columns["next_rotation"] != managed.next_rotation:
+        changes["next_rotation"] = columns["next_rotation"]
+    if (limit := _limit(managed.attributes)) != managed.usage_remaining:
+        changes["usage_remaining"] = managed.usage_remaining = limit
+    before = managed.unpacked()
+    if before != columns["attributes"]:
+        changes["attributes"] = orjson.dumps(columns["attributes"]).decode()
+    if managed.blob is not None:
+        material = managed.stored_material()
+        assert material is not None
+        purpose = sealing.MATERIAL if columns["archive_date"] is None else sealing.ARCHIVE
+        changes["material"] = managed.blob = sealing.sealer().seal(material, managed.key, version, purpose=purpose)
+    elif managed.material_changed:
+        changes["material"] = None
+    if not _update(tuple(changes)).run((*changes.values(), version, managed.key, old)):
+        raise Conflict(managed.uid)
+    managed.version = version
+    if "attributes" in changes or _destroyed(held) != _destroyed(columns):
+        _save_index(managed, {**held, "attributes": before}, columns)
+
+
+@functools.cache
+def _update(fields: tuple[str, ...]) -> compiled.Statement:
+    return compiled.update(ManagedObject, (*fields, "version"), where=("uid", "version"))
+
+
+def _limit(attributes: Attributes) -> int | None:
+    """What is left of the Usage Limits."""
+    limits = attributes.usage_limits
+    return None if limits is None else limits.usage_limits_count
+
+
+def _save_index(managed: Managed, held: dict[str, Any], columns: dict[str, Any]) -> None:
     """Bring the index rows of an object from what its row held to what it holds now."""
-    held = {**managed.columns, "attributes": managed.unpacked()}
-    if held["attributes"] == columns["attributes"] and _destroyed(held) == _destroyed(columns):
-        return
     before, after = _index_of(managed.namespace, held), _index_of(managed.namespace, columns)
     if gone := before - after:
         _DELETE_INDEX.run_many([(managed.key, attribute, value, detail) for attribute, value, detail, _ in gone])
@@ -543,11 +580,10 @@ def add_all(many: Sequence[Managed]) -> None:
     """Write many new objects at once, in the caller's transaction; raises `IntegrityError` where one is taken."""
     rows, index = [], []
     for managed in many:
-        limits = managed.attributes.usage_limits
         managed.serial = _new_serial()
-        managed.usage_remaining = None if limits is None else limits.usage_limits_count
+        managed.usage_remaining = _limit(managed.attributes)
         columns = _columns(managed.attributes)
-        rows.append(_values(managed, columns, managed.version))
+        rows.append(_values(managed, columns))
         index += _index_values(managed, _index_of(managed.namespace, columns))
         managed.new = False
     _INSERT.run_many(rows)
@@ -568,14 +604,13 @@ def _columns(attributes: Attributes) -> dict[str, Any]:
 
 #: Every column, in the order of `FIELDS`.
 _INSERT = compiled.insert(ManagedObject, FIELDS)
-_UPDATE = compiled.update(ManagedObject, FIELDS, where=("uid", "version"))
 _INSERT_INDEX = compiled.insert(
     ObjectIndex, ("object", "namespace", "attribute", "value", "detail", "serial", "unique_value")
 )
 _DELETE_INDEX = compiled.delete(ObjectIndex, where=("object", "attribute", "value", "detail"))
 
 
-def _values(managed: Managed, columns: dict[str, Any], version: int) -> list[Any]:
+def _values(managed: Managed, columns: dict[str, Any]) -> list[Any]:
     return [
         managed.key,
         managed.namespace,
@@ -588,7 +623,7 @@ def _values(managed: Managed, columns: dict[str, Any], version: int) -> list[Any
         managed.usage_remaining,
         orjson.dumps(columns["attributes"]).decode(),
         managed.blob,
-        version,
+        managed.version,
     ]
 
 
@@ -758,7 +793,7 @@ def _index_of(namespace: str, columns: dict[str, Any]) -> set[IndexRow]:
     return found
 
 
-def _destroyed(columns: dict[str, Any]) -> bool:
+def _destroyed(columns: Mapping[str, Any]) -> bool:
     return columns["state"] in states.DESTROYED
 
 

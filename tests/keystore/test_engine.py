@@ -88,6 +88,17 @@ def test_undo_leaves_no_trace_but_the_record():
     assert AuditRecord.objects.filter(result="Undone").count() == 3
 
 
+def test_what_was_read_of_a_change_that_was_undone_is_not_met_again():
+    """Though the next change of the object is its next one as well."""
+    uid = created(names=["first"])
+    undone, kept = (ModifyAttributeRequest(unique_identifier=uid, new_attribute=asked(names=[n])) for n in "ab")
+    look = (O.GET_ATTRIBUTES, GetAttributesRequest(unique_identifier=uid))
+    response = send((O.MODIFY_ATTRIBUTE, undone), look, FAILS, version=V1_2, batch_error_continuation_option=UNDO)
+    assert statuses(response) == [ST.OPERATION_UNDONE] * 2 + [ST.OPERATION_FAILED]
+    one(O.MODIFY_ATTRIBUTE, kept, version=V1_2)
+    assert [name.name_value for name in seen(uid).name] == ["b"]
+
+
 def test_an_undone_batch_that_succeeds_stays():
     response = send(CREATE, (O.GET, GetRequest()), version=V1_2, batch_error_continuation_option=UNDO)
     assert statuses(response) == [ST.SUCCESS] * 2 and len(located()) == 1
