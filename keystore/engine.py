@@ -35,7 +35,7 @@ from keystore.sealing import SealingError
 from keystore.store import Conflict
 from kmip import dialect, ttlv
 from kmip.enums import AsynchronousIndicator, BatchErrorContinuationOption, Operation, ResultReason, ResultStatus
-from kmip.errors import KMIPError
+from kmip.errors import KMIPError, UnfitError
 from kmip.messages import (
     ENCODINGS,
     RequestBatchItem,
@@ -272,7 +272,10 @@ def handle_http(data: bytes, peer: Peer) -> tuple[int, str, bytes]:
     except Exception:
         logger.exception("an operation of the dialect failed")
         error = KMIPError(ResultReason.GENERAL_FAILURE, FAULT)
-    status = 202 if error.status == ResultStatus.OPERATION_PENDING else HTTP_STATUS.get(error.reason, status)
+    if error.status == ResultStatus.OPERATION_PENDING:
+        status = 202
+    elif not isinstance(error, UnfitError):
+        status = HTTP_STATUS.get(error.reason, status)
     reason = dialect.VALUES[ResultReason].get(error.reason, str(error.reason))
     if "application/json" in peer.headers.get("Accept", ""):
         return status, "application/json", orjson.dumps({"error": reason, "message": error.message})

@@ -12,7 +12,7 @@ from keystore.crypto import algorithms
 from keystore.store import Managed
 from kmip.attributes import BY_TAG, Attributes, By, Key, When, title_of
 from kmip.enums import ObjectType, ResultReason, State
-from kmip.errors import KMIPError
+from kmip.errors import KMIPError, UnfitError
 from kmip.structures import ApplicationSpecificInformation, RNGParameters, UsageLimits
 from kmip.tags import Tag
 from kmip.versions import Version
@@ -76,7 +76,7 @@ def check_values(attributes: Attributes) -> None:
         attributes.cryptographic_algorithm, attributes.cryptographic_length
     ):
         # The reason that the profile's test case shows; 2.1, 4.45 names none.
-        raise KMIPError(ResultReason.GENERAL_FAILURE, "Quantum Safe: the algorithm and length are not")
+        raise UnfitError("Quantum Safe: the algorithm and length are not")
 
 
 def check_generator(attributes: Attributes, ours: RNGParameters) -> None:

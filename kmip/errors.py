@@ -13,3 +13,10 @@ class KMIPError(Exception):
         self.reason = reason
         self.message = message
         self.status = status
+
+
+class UnfitError(KMIPError):
+    """What the caller asked for cannot be, though published cases call it General Failure: no fault of the server's."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(ResultReason.GENERAL_FAILURE, message)

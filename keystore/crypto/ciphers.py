@@ -59,7 +59,7 @@ from kmip.enums import (
     RecommendedCurve,
     ResultReason,
 )
-from kmip.errors import KMIPError
+from kmip.errors import KMIPError, UnfitError
 from kmip.structures import CryptographicParameters
 
 #: What a stream collects in the modes that need all data at once. XTS ends there anyway (IEEE 1619: 2^20 blocks).
@@ -398,7 +398,7 @@ def _plan(
         length = parameters.tag_length or (len(tag) if tag else TAG)
         if length not in found.tags:
             # The OASIS cases CS-BC-M-GCM-1 and CS-BC-M-CHACHA20POLY1305-1 expect this reason.
-            raise KMIPError(ResultReason.GENERAL_FAILURE, f"a tag of {length} bytes is not possible in mode {mode}")
+            raise UnfitError(f"a tag of {length} bytes is not possible in mode {mode}")
         if tag is not None and len(tag) != length:
             raise failure("the data cannot be decrypted")
     return Plan(row, algorithm, key, mode, method, iv, fresh, length, limit)

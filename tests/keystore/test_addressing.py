@@ -323,3 +323,13 @@ def test_a_symmetric_encryption_is_answered_in_three_parts():
     found = done("Encrypt", uid(key), hexed(b"data"))
     assert len(found["Data"]) == 8 and len(found["IVCounterNonce"]) == 24
     assert len(found["AuthenticatedEncryptionTag"]) == 32
+
+
+def test_what_published_cases_call_a_general_failure_is_no_fault_of_the_server():
+    """A client that asks for what cannot be gets 422, whatever the reason is called; a fault of ours is 500."""
+    gcm = node("CryptographicParameters", [node("BlockCipherMode", "GCM", "Enumeration"),
+                                           node("TagLength", 1, "Integer")])  # fmt: skip
+    assert refused("Encrypt", uid(create()), gcm, hexed(b"x")) == "General_Failure"
+    asked = [node("CryptographicAlgorithm", "AES", "Enumeration"), node("CryptographicLength", 128, "Integer"),
+             node("QuantumSafe", True, "Boolean")]  # fmt: skip
+    assert refused("Create", SYMMETRIC, node("Attributes", asked)) == "General_Failure"
