@@ -8,11 +8,14 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
-from kmip.enums import Operation, ResultReason, ResultStatus
-from kmip.payloads import GetRequest
+from kmip.enums import CryptographicAlgorithm, ObjectType, Operation, ResultReason, ResultStatus
+from kmip.payloads import CreateRequest, GetRequest
+from kmip.schema import Struct
+from tests.made import asked
 from tests.nodes import Client, Node, cluster
 from tests.processes import manage, until
 from tests.scale.conftest import OUTAGE
@@ -22,6 +25,10 @@ pytestmark = pytest.mark.scale
 THREADS = 6
 #: Seconds until a client is told; more where it does not matter, as a busy machine takes its time.
 WITHIN = 5.0 if OUTAGE else 15.0
+
+
+KEY = asked(cryptographic_algorithm=CryptographicAlgorithm.AES, cryptographic_length=256)
+CREATE = (Operation.CREATE, CreateRequest(object_type=ObjectType.SYMMETRIC_KEY, attributes=KEY))
 
 
 class Worker:
@@ -39,31 +46,31 @@ class Worker:
 
     def _run(self) -> None:
         while not self._stop.is_set():
-            began = time.monotonic()
             try:
-                uid = self._make_and_get()
+                self._make_and_get()
             except OSError as exc:
                 self.lost = exc
                 return
-            self.slowest = max(self.slowest, time.monotonic() - began)
-            if uid is None:
-                self.failures += 1
-                time.sleep(0.02)
-            else:
-                self.made.append(uid)
-                self.successes += 1
 
-    def _make_and_get(self) -> str | None:
-        try:
-            uid = self.client.created()
-        except AssertionError as refused:
-            assert refused.args[0][0] == ResultReason.GENERAL_FAILURE, refused
-            return None
-        item = self.client.tried(Operation.GET, GetRequest(unique_identifier=uid))
-        if item.result_status != ResultStatus.SUCCESS:
-            assert item.result_reason == ResultReason.GENERAL_FAILURE, item
-            self.failures += 1
-        return uid
+    def _make_and_get(self) -> None:
+        made = self._timed(CREATE)
+        if made is None:
+            time.sleep(0.02)
+            return
+        self.made.append(made.unique_identifier)
+        if self._timed((Operation.GET, GetRequest(unique_identifier=made.unique_identifier))) is not None:
+            self.successes += 1
+
+    def _timed(self, request: tuple[Operation, Struct]) -> Any:
+        """The payload of an answer; None, counted, where the server could not give one."""
+        began = time.monotonic()
+        item = self.client.tried(*request)
+        self.slowest = max(self.slowest, time.monotonic() - began)
+        if item.result_status == ResultStatus.SUCCESS:
+            return item.response_payload
+        assert item.result_reason == ResultReason.GENERAL_FAILURE, item
+        self.failures += 1
+        return None
 
     def stop(self) -> None:
         self._stop.set()
