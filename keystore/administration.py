@@ -16,7 +16,7 @@ from django.contrib.auth.hashers import make_password
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 
-from keystore import audit, generations, policy, roles
+from keystore import audit, generations, policy, roles, sessions
 from keystore.authn import Identity, Peer, accounts, certificates, credentials, forget, lockout, tokens, totp
 from keystore.generations import Kept
 from keystore.models import (
@@ -106,6 +106,8 @@ def disable_user(peer: Peer, identity: Identity, username: str, disabled: bool) 
     with change(peer, identity, "Disable User" if disabled else "Enable User", username):
         account = _account(identity.namespace, username)
         Account.objects.filter(pk=account.pk).update(disabled=disabled)
+        if disabled and account.user is not None:
+            sessions.end(account.user)
         if not disabled:
             names = {f"{account.namespace_id}/{account.username}", account.username}
             for name in names if account.user is None else names | {account.user.username}:
@@ -181,6 +183,23 @@ def set_person_password(peer: Peer, identity: Identity, username: str, password:
         person.set_password(password)
         person.save(update_fields=["password"])
         lockout.unlock(person.username)
+
+
+def end_session(peer: Peer, identity: Identity, username: str, number: str) -> None:
+    """End a session of a user at the console, by its number."""
+    with change(peer, identity, "End Session", f"{username} {number}"):
+        _end(_account(identity.namespace, username).user, number)
+
+
+def end_own_session(peer: Peer, identity: Identity, number: str) -> None:
+    """End a session of whoever asks."""
+    with audit.recorded(identity, peer, "End Session", detail=number):
+        _end(_account(identity.namespace, identity.username).user, number)
+
+
+def _end(person: Any, number: str) -> None:
+    if person is None or not number or not sessions.end(person, number):
+        raise KMIPError(ResultReason.ITEM_NOT_FOUND, "there is no such session")
 
 
 def _check_password(password: str, person: Any = None) -> None:

@@ -46,7 +46,7 @@ PREFIX_LENGTH: Final = 7
 ROWS: Final = 500
 BYTES: Final = 1 << 20
 #: What belongs to a running server, and is worth nothing to another.
-LEFT_OUT: Final = frozenset({"sessions.session", "keystore.joblease", "keystore.node", "keystore.milestone"})
+LEFT_OUT: Final = frozenset({"keystore.consolesession", "keystore.joblease", "keystore.node", "keystore.milestone"})
 
 _LENGTH = Struct(">I")
 _NONCE = Struct(">7sIB")

@@ -4,6 +4,8 @@
 lives in the attributes column until a query or a constraint needs it as a column of its own.
 """
 
+from django.conf import settings
+from django.contrib.sessions.base_session import AbstractBaseSession
 from django.db import models
 
 
@@ -838,3 +840,20 @@ class Milestone(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class ConsoleSession(AbstractBaseSession):
+    """A session of the console as Django keeps it, and whose it is (`sessions`)."""
+
+    # A digest of the key, by which those who must not have the key tell sessions apart.
+    number = models.CharField(max_length=64)
+    # Nobody's, until somebody is logged in.
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, null=True)
+    # Seconds since 1970.
+    begun = models.BigIntegerField(default=0)
+    address = models.CharField(max_length=64, blank=True, default="")
+    way = models.CharField(max_length=32, blank=True, default="")
+    browser = models.CharField(max_length=200, blank=True, default="")
+
+    def __str__(self) -> str:
+        return self.number

@@ -35,7 +35,6 @@ INSTALLED_APPS = [
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
-    "django.contrib.sessions",
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "rest_framework",
@@ -155,6 +154,7 @@ SESSION_COOKIE_HTTPONLY = True
 CSRF_COOKIE_SAMESITE = "Strict"
 # People come back from an OpenID provider by a link of another site; nothing that changes anything answers to a link.
 SESSION_COOKIE_SAMESITE = "Lax" if CONFIG.auth.oidc_issuer else "Strict"
+SESSION_ENGINE = "keystore.sessions"
 SESSION_COOKIE_AGE = int(CONFIG.auth.session_lifetime)
 SESSION_EXPIRE_AT_BROWSER_CLOSE = True
 SECURE_CONTENT_TYPE_NOSNIFF = True

@@ -22,13 +22,20 @@ from django.utils.translation import gettext_lazy as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_POST
 
-from keystore import audit, authn, conf
+from keystore import audit, authn, conf, sessions
 from keystore.authn import Peer, accounts, people, totp
 from keystore.proxies import client_address
 from kmip.errors import KMIPError
 
 #: In the session: the certificate that it belongs to, and whether a second factor has yet to be set up.
 CERTIFICATE, LACKS_FACTOR = "kms_certificate", "kms_lacks_factor"
+#: How people prove who they are.
+WAYS = {
+    "password": _("password"),
+    "code": _("password and code"),
+    "certificate": _("client certificate"),
+    "openid": "OpenID",
+}
 BACKEND = "django.contrib.auth.backends.ModelBackend"
 
 
@@ -79,8 +86,9 @@ class LoginForm(AuthenticationForm):
                 person = people.by_password(peer, given["username"], given["password"], given.get("code", ""))
             except KMIPError as exc:
                 raise ValidationError(gettext(exc.message), code="invalid_login") from exc
-            _begin_anew(self.request)
-            if not totp.has(accounts.of_person(person.get_username())):
+            has_factor = totp.has(accounts.of_person(person.get_username()))
+            _begin_anew(self.request, "code" if has_factor else "password")
+            if not has_factor:
                 # The session is the one that begins now: Django keeps what is in it when somebody logs in.
                 self.request.session[LACKS_FACTOR] = True
             self.user_cache = person
@@ -103,17 +111,19 @@ def _name_shown(request: HttpRequest) -> str:
         return ""
 
 
-def _begin_anew(request: HttpRequest) -> None:
-    """End the session of whoever is logged in already.
+def _begin_anew(request: HttpRequest, way: str) -> None:
+    """End the session of whoever is logged in already, and note how the new one begins: in one of `WAYS`.
 
     Django ends it only for another person, and then with what the session that begins was told already."""
     if SESSION_KEY in request.session:
         request.session.flush()
+    browser = request.headers.get("User-Agent", "")
+    sessions.begin(request.session, address=client_address(request.META), way=way, browser=browser)
 
 
-def let_in(request: HttpRequest, person: User) -> HttpResponse:
-    """Begin a session for somebody who has proven to be it."""
-    _begin_anew(request)
+def let_in(request: HttpRequest, person: User, way: str) -> HttpResponse:
+    """Begin a session for somebody who has proven to be it in one of `WAYS`."""
+    _begin_anew(request, way)
     begin_session(request, person, backend=BACKEND)
     return HttpResponseRedirect(reverse("ui:index"))
 
@@ -133,7 +143,7 @@ def by_certificate(request: HttpRequest) -> HttpResponse:
         person = people.by_certificate(peer)
     except KMIPError as exc:
         return refused(request, exc.message)
-    answer = let_in(request, person)
+    answer = let_in(request, person, "certificate")
     assert peer.certificate is not None
     request.session[CERTIFICATE] = sha256(peer.certificate).hexdigest()
     return answer

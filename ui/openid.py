@@ -72,7 +72,7 @@ def back(request: HttpRequest) -> HttpResponse:
         person = people.by_openid(peer, conf.current().auth.oidc_issuer or "", claims)
     except KMIPError as exc:
         return refused(request, exc.message)
-    return let_in(request, person)
+    return let_in(request, person, "openid")
 
 
 def _failed(request: HttpRequest, exc: Exception) -> HttpResponse:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from urllib.parse import parse_qs, urlsplit
 
@@ -19,10 +20,11 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from django.contrib.auth import get_user_model
 from django.test import Client
+from django.utils import timezone
 
-from keystore import administration, authn, checks, resealing, sealing
+from keystore import administration, authn, checks, expiry, resealing, sealing, sessions
 from keystore.authn import accounts, certificates, totp
-from keystore.models import Account, AuditRecord, LoginFailure
+from keystore.models import Account, AuditRecord, ConsoleSession, LoginFailure, Namespace
 from tests.certificates import CLIENT, Pki, make
 from tests.ui.conftest import PASSWORD
 from ui import openid
@@ -239,6 +241,75 @@ def test_wrong_codes_lock_out(factor, configure):
     assert not attempt(other, code=later(factor))
 
 
+# Sessions.
+
+
+def listed(client, address="/ui/me/"):
+    """The sessions on a page: number, way, and whether it is the browser's own."""
+    return [(one.number, way, here) for one, way, here in client.get(address).context["sessions"]]
+
+
+def test_people_see_their_sessions_and_end_them(client, alice_exists):
+    """Each with when, from where, how and with what it began; never with the key that makes it."""
+    assert attempt(client, HTTP_USER_AGENT="Firefox on a desk", REMOTE_ADDR="192.0.2.1")
+    other = Client()
+    assert attempt(other, HTTP_USER_AGENT="Safari on a phone", REMOTE_ADDR="192.0.2.2")
+    page = client.get("/ui/me/")
+    text = page.content.decode()
+    for part in ("Firefox on a desk", "Safari on a phone", "192.0.2.1", "192.0.2.2", "this one"):
+        assert part in text
+    for browser in (client, other):
+        assert browser.session.session_key not in text
+    found = {here: number for number, way, here in listed(client) if way == "password"}
+    assert set(found) == {True, False}
+    assert client.post("/ui/me/", {"end": found[False]}, follow=True).context["messages"]
+    assert not inside(other) and inside(client)
+    assert [here for *_, here in listed(client)] == [True]
+    assert AuditRecord.objects.filter(operation="End Session", user="alice", result="Success").exists()
+
+
+def test_nobody_ends_the_session_of_another_user_but_an_administrator(client, alice_exists, person):
+    """Of the same namespace; a number that is nobody's is an error, and no number is not all of them."""
+    assert attempt(client)
+    ((number, *_),) = listed(client)
+    Namespace.objects.create(name="tenant", created=0)
+    bob, carol, root = person("bob"), person("tenant/carol", superuser=True), person("root", superuser=True)
+    for wrong in (number, "", "0" * 64):
+        bob.post("/ui/me/", {"end": wrong})
+        root.post("/ui/people/users/root/", {"do": "end", "session": wrong})
+    bob.post("/ui/people/users/alice/", {"do": "end", "session": number})
+    carol.post("/ui/people/users/alice/", {"do": "end", "session": number})
+    carol.post("/ui/people/users/carol/", {"do": "end", "session": number})
+    root.post("/ui/people/users/alice/", {"do": "end", "session": ""})
+    assert inside(client) and inside(bob) and inside(root)
+    assert [row[0] for row in listed(root, "/ui/people/users/alice/")] == [number]
+    root.post("/ui/people/users/alice/", {"do": "end", "session": number})
+    assert not inside(client)
+
+
+def test_a_user_who_was_disabled_has_no_session_left(client, alice_exists):
+    """Not even when it is let in again."""
+    assert attempt(client)
+    peer, root = administration.local("default")
+    administration.disable_user(peer, root, "alice", True)
+    administration.disable_user(peer, root, "alice", False)
+    assert not inside(client)
+    assert attempt(client) and inside(client)
+
+
+def test_sessions_that_are_over_are_forgotten(client, alice_exists):
+    """They are neither listed nor kept."""
+    assert attempt(client)
+    other = Client()
+    assert attempt(other)
+    number = sessions.number_of(other.session.session_key)
+    ConsoleSession.objects.filter(number=number).update(expire_date=timezone.now() - timedelta(seconds=1))
+    assert [here for *_, here in listed(client)] == [True]
+    expiry.run()
+    assert not ConsoleSession.objects.filter(number=number).exists()
+    assert inside(client) and not inside(other)
+
+
 # Client certificates.
 
 
@@ -271,6 +342,7 @@ def test_a_certificate_is_a_way_in_as_long_as_the_connection_has_it(client, pki)
     administration.disable_certificate(peer, root, certificates.fingerprint_of(pki.client.certificate), True)
     assert client.get("/ui/objects/", **mine).status_code == 403
     assert recorded()[0] == ("alice", "Log In", "Success", "client certificate")
+    assert ConsoleSession.objects.get(user__username="alice").way == "certificate"
     assert AuditRecord.objects.filter(operation="Log In").get().method == "certificate"
 
 
@@ -389,6 +461,7 @@ def test_a_login_at_the_provider(client, provider):
     """Makes a user on the first occasion, and finds it on the next."""
     assert "Log in at your provider" in client.get(LOGIN).content.decode()
     assert through(client, provider) == "/ui/" and inside(client)
+    assert ConsoleSession.objects.get(user__username="alice").way == "openid"
     assert through(Client(), provider) == "/ui/"
     account = Account.objects.get(username="alice")
     assert account.authorities == [f"oidc:{provider.issuer}"]

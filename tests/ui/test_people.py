@@ -56,9 +56,11 @@ def test_a_user_is_disabled_and_let_in_again(root, bob):
     assert browser.login(username="bob", password=GOOD)
     root.post(bob, {"do": "disable"})
     forget()
-    assert browser.get("/ui/objects/").status_code == 403
+    assert browser.get("/ui/objects/").status_code == 302
     root.post(bob, {"do": "enable"})
     forget()
+    assert browser.get("/ui/objects/").status_code == 302
+    assert browser.login(username="bob", password=GOOD)
     assert browser.get("/ui/objects/").status_code == 200
     assert recorded("Disable User")
 

@@ -11,12 +11,12 @@ from django.urls import reverse
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from keystore import access, administration, directory, roles
+from keystore import access, administration, directory, roles, sessions
 from keystore.authn import accounts, totp
 from keystore.authn.tokens import ACCESS
 from keystore.clock import SECOND
 from kmip.enums import ObjectType, Operation
-from ui import describe, session
+from ui import describe, login, session
 from ui.objects import address_of, key_of, uid_of
 from ui.pages import Route
 from ui.rights import worded
@@ -171,6 +171,20 @@ def _reset_factor(request: HttpRequest, username: str) -> None:
     session.change(request, lambda: administration.reset_second_factor(peer, who, username), done)
 
 
+def _end(request: HttpRequest, username: str, number: str) -> None:
+    peer, who = _who(request)
+    done = gettext("The session has ended.")
+    session.change(request, lambda: administration.end_session(peer, who, username, number), done)
+
+
+def _sessions(request: HttpRequest, person: Any) -> list[tuple[sessions.Shown, str, bool]]:
+    """A user's sessions at the console, in which way each began, and whether it is the one that asks."""
+    if person is None:
+        return []
+    own = sessions.number_of(request.session.session_key or "")
+    return [(one, str(login.WAYS.get(one.way, one.way)), one.number == own) for one in sessions.of(person)]
+
+
 def _revoke(request: HttpRequest, number: str) -> None:
     peer, who = _who(request)
     done = gettext("The token is revoked; it stops working within seconds.")
@@ -190,6 +204,7 @@ USER_ACTIONS: dict[str, Callable[[HttpRequest, str], None]] = {
     "person_password": lambda request, name: _password(request, name, administration.set_person_password),
     "revoke": lambda request, name: _revoke(request, request.POST.get("token", "")),
     "reset_factor": lambda request, name: _reset_factor(request, name),
+    "end": lambda request, name: _end(request, name, request.POST.get("session", "")),
 }
 
 
@@ -230,6 +245,7 @@ def user(request: HttpRequest, key: str) -> HttpResponse:
         "certificates": [(one, describe.moment(one.not_after)) for one in found.certificates],
         "operates": session.operates(request),
         "factor": totp.has(found.account),
+        "sessions": _sessions(request, found.account.user),
         "role_form": RoleForm(None, who.namespace),
         "name_form": NameForm(None, auto_id="group_%s"),
         "password_form": PasswordForm(None),
@@ -423,6 +439,11 @@ def me(request: HttpRequest) -> HttpResponse:
         done = gettext("The token is revoked; it stops working within seconds.")
         session.change(request, lambda: administration.revoke_own_token(peer, who, number), done)
         return HttpResponseRedirect(reverse("ui:me"))
+    elif "end" in request.POST:
+        number = request.POST["end"]
+        done = gettext("The session has ended.")
+        session.change(request, lambda: administration.end_own_session(peer, who, number), done)
+        return HttpResponseRedirect(reverse("ui:me"))
     account = accounts.find(who.namespace, who.username)
     obtained = [one for one, _ in zip(access.obtained(who), range(MOST), strict=False)]
     context = {
@@ -433,6 +454,7 @@ def me(request: HttpRequest) -> HttpResponse:
         "tokens": _tokens(directory.tokens(account)) if account is not None else [],
         "token_form": form,
         "token": token,
+        "sessions": _sessions(request, request.user),
         "obtained": [(one, address_of(one["object_id"]), ", ".join(one["operations"])) for one in obtained],
         "given": [
             (one, address_of(one.uid), access.shown(one.principal), worded(one.operations))
