@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.certificates import CLIENT, make
-from tests.processes import Running, manage
+from tests.processes import Running, manage, until
 
 CHROMIUM = shutil.which("chromium")
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
@@ -25,17 +25,18 @@ SIZES = {"desktop": {"width": 1280, "height": 900}, "phone": {"width": 360, "hei
 class Console:
     """The server, and how its pages are opened."""
 
-    def __init__(self, browser: Any, server: Running, folder: Path, password: str) -> None:
+    def __init__(self, browser: Any, server: Running, folder: Path) -> None:
         self.browser = browser
         self.server = server
         self.folder = folder
-        self.password = password
+        self.password = ""
         self.origin = f"https://127.0.0.1:{server.http_port}"
         self.state: Any = None
         self.complaints: list[str] = []
 
-    def open(self, **options: Any) -> Any:
-        """A page of a new browser context that has the client certificate, and the log-in if there was one."""
+    def open(self, *, known: bool = True, **options: Any) -> Any:
+        """A page of a new browser context that has the client certificate, and where `known` the log-in if there was
+        one."""
         pki = self.folder / "pki"
         certificate = {
             "origin": self.origin,
@@ -43,21 +44,29 @@ class Console:
             "keyPath": str(pki / "client.key"),
         }
         context = self.browser.new_context(
-            ignore_https_errors=True, client_certificates=[certificate], storage_state=self.state, **options
+            ignore_https_errors=True,
+            client_certificates=[certificate],
+            storage_state=self.state if known else None,
+            **options,
         )
         page = context.new_page()
+        page.set_default_timeout(15_000)
         page.on("console", lambda m: self.complaints.append(m.text) if m.type in ("error", "warning") else None)
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
         return page
 
-    def log_in(self) -> None:
-        """Log the administrator in, for every page opened from now on."""
-        page = self.open()
+    def log_in(self, page: Any, name: str, password: str) -> None:
+        """Log somebody in at the form."""
         page.goto(f"{self.origin}/ui/")
-        page.fill("[name=username]", "admin")
-        page.fill("[name=password]", self.password)
+        page.fill("[name=username]", name)
+        page.fill("[name=password]", password)
         page.click("main button.main")
         page.wait_for_url(f"{self.origin}/ui/")
+
+    def remember(self) -> None:
+        """Log the administrator in, for every page opened from now on."""
+        page = self.open()
+        self.log_in(page, "admin", self.password)
         self.state = page.context.storage_state()
         page.context.close()
 
@@ -92,19 +101,26 @@ def browser() -> Iterator[Any]:
         opened.close()
 
 
+@contextlib.contextmanager
+def started(browser: Any, folder: Path, **settings: str) -> Iterator[Console]:
+    """The console of a server of its own that wants client certificates; nobody is logged in."""
+    manage(folder, "initpki", "--folder", str(folder / "pki"), "--write-config", str(folder / "kms.toml"))
+    with Running(folder, KMS_CONFIG=str(folder / "kms.toml"), **settings) as server:
+        assert server.http_port  # It has made its tables then.
+        yield Console(browser, server, folder)
+
+
 @pytest.fixture(scope="session")
 def console(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Console]:
     """The console of a server of its own, with the administrator logged in."""
     folder = tmp_path_factory.mktemp("console")
-    manage(folder, "initpki", "--folder", str(folder / "pki"), "--write-config", str(folder / "kms.toml"))
-    with Running(folder, KMS_CONFIG=str(folder / "kms.toml")) as server:
-        assert server.http_port  # It has made its tables then.
+    with started(browser, folder) as one:
         made = manage(folder, "initadmin", KMS_CONFIG=str(folder / "kms.toml"))
         found = re.search(r"admin / (\S+)", made.stdout)
         assert found, made.stderr
-        one = Console(browser, server, folder, found[1])
-        one.log_in()
-        strangers(folder, server.kmip_port)
+        one.password = found[1]
+        one.remember()
+        strangers(folder, one.server.kmip_port)
         yield one
 
 
@@ -113,10 +129,17 @@ def page(console: Console) -> Iterator[Any]:
     """A page in the administrator's browser; at the end the browser has nothing to complain of."""
     console.complaints.clear()
     opened = console.open()
-    opened.set_default_timeout(15_000)
     yield opened
     opened.context.close()
     assert console.complaints == []
+
+
+@pytest.fixture
+def anyone(console: Console) -> Iterator[Any]:
+    """A page in the browser of somebody who is not logged in, and has a client certificate."""
+    opened = console.open(known=False)
+    yield opened
+    opened.context.close()
 
 
 @pytest.fixture(scope="session")
@@ -132,7 +155,7 @@ def key(console: Console) -> str:
 
 
 @pytest.fixture(scope="session")
-def places(console: Console, key: str) -> dict[str, str]:
+def places(console: Console, key: str) -> dict[str, Any]:
     """Addresses of pages about one thing: a key, an authority, a client with its certificate, an unknown client."""
     opened = console.open()
     opened.goto(f"{console.origin}/ui/clients/add/")
@@ -142,14 +165,28 @@ def places(console: Console, key: str) -> dict[str, str]:
     client = opened.get_attribute("#arrival ~ div a", "href")
     opened.goto(f"{console.origin}/ui/authorities/")
     authority = opened.get_attribute("main td a", "href")
-    opened.goto(f"{console.origin}/ui/clients/")
-    waiting = opened.get_attribute("section[aria-labelledby=waiting] td a", "href")
+    opened.goto(f"{console.origin}{authority}")
+    certificate = opened.get_attribute("section[aria-labelledby=issued] td a", "href")
+
+    def queued() -> Any:
+        opened.goto(f"{console.origin}/ui/clients/")
+        found = opened.locator("section[aria-labelledby=waiting] td a")
+        return found.get_attribute("href") if found.count() else None
+
+    waiting = until(queued, "the stranger is in the queue")
     opened.goto(f"{console.origin}/ui/people/groups/")
     opened.fill("[name=name]", "operators")
     opened.click("main form button.main")
     group = opened.url
     opened.context.close()
-    return {"key": key, "client": client, "authority": authority, "waiting": waiting, "group": group}
+    return {
+        "key": key,
+        "client": client,
+        "authority": authority,
+        "certificate": certificate,
+        "waiting": waiting,
+        "group": group,
+    }
 
 
 @pytest.fixture
