@@ -26,13 +26,21 @@ from kmip.enums import (
     Operation,
     RecommendedCurve,
     SecretDataType,
+    SplitKeyMethod,
 )
 from kmip.objects import KeyBlock, KeyValue, OpaqueObject, SecretData
-from kmip.payloads import CertifyRequest, CreateKeyPairRequest, CreateRequest, RegisterRequest
+from kmip.payloads import (
+    CertifyRequest,
+    CreateKeyPairRequest,
+    CreateRequest,
+    CreateSplitKeyRequest,
+    JoinSplitKeyRequest,
+    RegisterRequest,
+)
 from kmip.schema import Struct
 from kmip.structures import AlternativeName, CryptographicDomainParameters, Link, Name
 from ui.detect import BYTES
-from ui.words import spaced
+from ui.words import TYPES, spaced
 
 A, M = CryptographicAlgorithm, CryptographicUsageMask
 DAY = 86_400
@@ -396,12 +404,87 @@ class CertificateForm(ObjectForm):
         return CertifyRequest(attributes=attributes)
 
 
+#: Ways to split, the most usual one first.
+METHODS = (
+    (SplitKeyMethod.POLYNOMIAL_SHARING_GF_2_8, _("Shamir's, over GF(2⁸)")),
+    (SplitKeyMethod.POLYNOMIAL_SHARING_GF_2_16, _("Shamir's, over GF(2¹⁶)")),
+    (SplitKeyMethod.POLYNOMIAL_SHARING_PRIME_FIELD, _("Shamir's, over a prime field")),
+    (SplitKeyMethod.XOR, _("XOR: all parts are needed")),
+)
+
+
+class SplitForm(ObjectForm):
+    """A key in parts: a new one, or one that exists."""
+
+    operation = Operation.CREATE_SPLIT_KEY
+    name = None
+    uid = forms.CharField(
+        label=_("Key to split"), required=False, max_length=64, help_text=_("Its identifier. Empty: a new AES key.")
+    )
+    parts = forms.IntegerField(label=_("Parts"), min_value=2, max_value=255, initial=3)
+    threshold = forms.IntegerField(label=_("Parts needed to join them"), min_value=2, max_value=255, initial=2)
+    method = forms.TypedChoiceField(
+        label=_("Method"),
+        choices=[(int(method), text) for method, text in METHODS],
+        coerce=lambda value: SplitKeyMethod(int(value)),
+    )
+    first = ("uid", "parts", "threshold")
+    field_order = ("uid", "parts", "threshold", "method", "groups", "description")
+
+    def payload(self) -> Struct:
+        data, attributes = self.cleaned_data, self.common()
+        if not data["uid"]:
+            attributes.cryptographic_algorithm, attributes.cryptographic_length = A.AES, 256
+            attributes.cryptographic_usage_mask = int(M.ENCRYPT | M.DECRYPT)
+        return CreateSplitKeyRequest(
+            object_type=ObjectType.SPLIT_KEY,
+            unique_identifier=data["uid"] or None,
+            split_key_parts=data["parts"],
+            split_key_threshold=data["threshold"],
+            split_key_method=data["method"],
+            attributes=attributes,
+        )
+
+
+class JoinForm(ObjectForm):
+    """An object made of the parts of a split one."""
+
+    operation = Operation.JOIN_SPLIT_KEY
+    kind = forms.TypedChoiceField(
+        label=_("What was split"),
+        choices=[
+            (int(one), TYPES[one]) for one in (ObjectType.SYMMETRIC_KEY, ObjectType.PRIVATE_KEY, ObjectType.SECRET_DATA)
+        ],
+        coerce=lambda value: ObjectType(int(value)),
+    )
+    parts = forms.CharField(
+        label=_("Parts"),
+        max_length=20_000,
+        widget=forms.Textarea(attrs={"rows": 5, "spellcheck": "false", "class": "code"}),
+        help_text=_("Their identifiers, one a line."),
+    )
+    first = ("name", "kind", "parts")
+    field_order = ("name", "kind", "parts", "groups", "description")
+
+    def payload(self) -> Struct:
+        data = self.cleaned_data
+        secret = data["kind"] == ObjectType.SECRET_DATA
+        return JoinSplitKeyRequest(
+            object_type=data["kind"],
+            unique_identifier=data["parts"].split(),
+            secret_data_type=SecretDataType.SEED if secret else None,
+            attributes=self.common(),
+        )
+
+
 FORMS: dict[str, type[ObjectForm]] = {
     "symmetric-key": SymmetricForm,
     "key-pair": KeyPairForm,
     "secret": SecretForm,
     "opaque": OpaqueForm,
     "certificate": CertificateForm,
+    "split-key": SplitForm,
+    "joined": JoinForm,
 }
 TITLES = {
     "symmetric-key": (_("Symmetric key"), _("The server makes it: for encryption, MACs, wrapping.")),
@@ -409,6 +492,8 @@ TITLES = {
     "secret": (_("Secret"), _("A password or a seed that you have.")),
     "opaque": (_("Opaque object"), _("A file that the server keeps without knowing what it is.")),
     "certificate": (_("Certificate"), _("Signed here: for a request, or with a new key; a CA, too.")),
+    "split-key": (_("Split key"), _("A key in parts, of which some have to come together.")),
+    "joined": (_("Joined key"), _("Made of the parts of a split key.")),
 }
 
 

@@ -267,7 +267,7 @@ def _get(managed: Managed, state: State) -> Plan:
         return Plan(False, gettext("It may not leave the server."))
     if managed.blob is None:
         return Plan(False, gettext("The server does not hold its material."))
-    return Plan(True, gettext("You are asked for your password again, and the reading is on record."))
+    return Plan(True, gettext("You are asked to prove again who you are, and the reading is on record."))
 
 
 def _rekey(managed: Managed, state: State) -> Plan:

@@ -61,6 +61,16 @@ def holds(request: HttpRequest) -> bool:
     return fingerprint is None or (presented is not None and sha256(presented).hexdigest() == fingerprint)
 
 
+def by_its_certificate(request: HttpRequest) -> bool:
+    """Whether a session began with the certificate that its connection has (`holds`)."""
+    return CERTIFICATE in request.session
+
+
+def can_prove(request: HttpRequest) -> bool:
+    """Whether the person can prove here, without logging in anew, who they are."""
+    return by_its_certificate(request) or bool(request.user.has_usable_password())
+
+
 def lacks_factor(request: HttpRequest) -> bool:
     """Whether the person has yet to set up the second factor that the settings require."""
     return LACKS_FACTOR in request.session and conf.current().auth.second_factor == "required"

@@ -18,6 +18,8 @@ PAGES = {
     "secret": "/ui/create/secret/",
     "opaque": "/ui/create/opaque/",
     "certificate": "/ui/create/certificate/",
+    "split-key": "/ui/create/split-key/",
+    "joined": "/ui/create/joined/",
     "import": "/ui/create/import/",
     "uses": "/ui/use/",
     "wrap": "/ui/use/wrap/",

@@ -17,8 +17,10 @@ from keystore.models import ManagedObject
 from kmip.enums import ObjectType, State
 from tests.certificates import CLIENT
 from tests.certificates import make as make_certificate
+from tests.ui.conftest import PASSWORD
 from ui.creation import FORMS
 from ui.detect import PasswordNeeded, detect
+from ui.objects import address_of
 
 O = ObjectType  # noqa: E741
 RSA = rsa.generate_private_key(public_exponent=65537, key_size=2048)
@@ -155,10 +157,11 @@ FORM_DATA = {
     "key-pair": {"algorithm": "ECDSA:P_256", "private_uses": ["1"], "public_uses": ["2"]},
     "secret": {"kind": "1", "secret": "hunter2 hunter2", "spelling": "text"},
     "opaque": {"text": "some text"},
+    "split-key": {"parts": "3", "threshold": "2", "method": "4"},
 }
 
 
-@pytest.mark.parametrize("kind", FORMS)
+@pytest.mark.parametrize("kind", FORM_DATA)
 def test_each_kind_of_object_has_its_form(alice, kind):
     """A form filled with what is needed makes an object that is active at once."""
     data = FORM_DATA[kind] | {"name": "new", "active": "on", "extractable": "on", "groups": "a, b"}
@@ -167,6 +170,25 @@ def test_each_kind_of_object_has_its_form(alice, kind):
     stored = ManagedObject.objects.order_by("serial")
     assert {one.state for one in stored} == {State.ACTIVE}
     assert alice.get(answer["Location"]).status_code == 200
+
+
+def test_a_key_is_split_and_joined(alice, make):
+    """Some of the parts make the key again, too few do not; a name stays with the key."""
+    assert set(FORMS) == {*FORM_DATA, "joined"}
+    uid = make(name="whole")
+    alice.post("/ui/create/split-key/", FORM_DATA["split-key"] | {"uid": uid, "extractable": "on"})
+    parts = list(ManagedObject.objects.filter(object_type=ObjectType.SPLIT_KEY).values_list("uid", flat=True))
+    assert len(parts) == 3
+    data = {"kind": str(int(ObjectType.SYMMETRIC_KEY)), "name": "again", "extractable": "on"}
+    few = alice.post("/ui/create/joined/", data | {"parts": parts[0]})
+    assert few.context["form"].errors
+    joined = alice.post("/ui/create/joined/", data | {"parts": "\n".join(parts[1:])})
+    assert joined.status_code == 302, joined.context["form"].errors
+    revealed = [
+        alice.post(f"{address}get/", {"password": PASSWORD}).context["spellings"][0][1]
+        for address in (address_of(uid), joined["Location"])
+    ]
+    assert revealed[0] == revealed[1]
 
 
 @pytest.mark.parametrize(

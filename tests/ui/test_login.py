@@ -346,6 +346,17 @@ def test_a_certificate_is_a_way_in_as_long_as_the_connection_has_it(client, pki)
     assert AuditRecord.objects.filter(operation="Log In").get().method == "certificate"
 
 
+def test_material_is_revealed_to_who_proves_it_with_the_certificate(client, pki):
+    """The connection has it in that very request, and it has to be meant; nobody has a password to ask for."""
+    mine = presenting(pki.client.certificate, pki.ca.certificate)
+    client.post("/ui/login/certificate/", **mine)
+    made = client.post("/ui/create/symmetric-key/", {"algorithm": "AES:256", "extractable": "on"}, **mine)["Location"]
+    assert "textarea" not in client.post(f"{made}get/", {}, **mine).content.decode()
+    assert client.post(f"{made}get/", {"sure": "on"}).status_code == 302
+    revealed = client.post(f"{made}get/", {"sure": "on"}, **mine)
+    assert re.search(r"[0-9a-f]{64}", revealed.content.decode())
+
+
 def test_no_certificate_and_a_refused_one_are_no_way_in(client, pki):
     assert "certificate of" not in client.get(LOGIN).content.decode()
     assert client.post("/ui/login/certificate/")["Location"] == LOGIN
@@ -467,6 +478,20 @@ def test_a_login_at_the_provider(client, provider):
     assert account.authorities == [f"oidc:{provider.issuer}"]
     assert not account.user.has_usable_password()
     assert recorded()[0] == ("alice", "Log In", "Success", f"OpenID {provider.issuer}")
+
+
+def test_who_came_from_a_provider_proves_nothing_here(client, provider):
+    """There is no password to ask for, so material is not revealed, and the page says what to do."""
+    through(client, provider)
+    made = client.post("/ui/create/symmetric-key/", {"algorithm": "AES:256", "extractable": "on"})["Location"]
+    for answer in (
+        client.get(f"{made}get/"),
+        client.post(f"{made}get/", {"password": ""}),
+        client.post(f"{made}get/", {"password": "!", "sure": "on"}),
+    ):
+        text = answer.content.decode()
+        assert "log in with a password or a client certificate" in text
+        assert re.search(r"[0-9a-f]{64}", text.replace("csrfmiddlewaretoken", "")) is None
 
 
 WRONG = {

@@ -23,6 +23,8 @@ PAGES = (
     "/ui/create/secret/",
     "/ui/create/opaque/",
     "/ui/create/certificate/",
+    "/ui/create/split-key/",
+    "/ui/create/joined/",
     "/ui/create/import/",
     "/ui/use/",
     "/ui/use/wrap/",

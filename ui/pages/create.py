@@ -48,7 +48,8 @@ def new(request: HttpRequest, kind: str) -> HttpResponse:
         ).answer
         if answer is not None:
             uid = getattr(answer, "unique_identifier", None) or answer.private_key_unique_identifier
-            return HttpResponseRedirect(address_of(uid))
+            # Parts of a split key are several: they head the list.
+            return HttpResponseRedirect(address_of(uid) if isinstance(uid, str) else reverse("ui:objects"))
     context = {"title": creation.TITLES[kind][0], "note": creation.TITLES[kind][1], "section": "create", "form": form}
     return site.page(request, "ui/new.html", context)
 

@@ -17,7 +17,7 @@ from kmip.enums import ObjectType, Operation
 from kmip.errors import KMIPError
 from kmip.objects import FIELDS
 from kmip.payloads import ExportRequest, GetAttributesRequest, GetRequest
-from ui import certificate, describe, drawing, lifecycle, session, use
+from ui import certificate, describe, drawing, lifecycle, login, session, use
 from ui.objects import address_of, called, uid_of
 from ui.pages import Route
 from ui.site import site
@@ -138,15 +138,18 @@ def act(request: HttpRequest, key: str, slug: str) -> HttpResponse:
 
 
 class RevealForm(forms.Form):
-    """Who reads key material says again who they are."""
+    """Who reads key material proves again who they are: with the password, or with the client certificate that the
+    session began with, which the connection has just shown and without which there is no page at all."""
 
     password = forms.CharField(
         label=_("Your password"), widget=forms.PasswordInput(attrs={"autocomplete": "current-password"})
     )
+    sure = forms.BooleanField(label=_("Show it to me, whom this connection's certificate names."))
 
     def __init__(self, data: Any, request: HttpRequest) -> None:
         super().__init__(data)
         self.request = request
+        del self.fields["password" if login.by_its_certificate(request) else "sure"]
 
     def clean_password(self) -> str:
         """Refuse a wrong one; the same back ends as at the log-in judge it, and count it."""
@@ -161,6 +164,8 @@ def reveal(request: HttpRequest, key: str) -> HttpResponse:
     """The material of an object, shown or as a file, to somebody who has given their password again."""
     managed = known(request, key)
     plan = lifecycle.plan(request, Operation.GET, managed)
+    if not login.can_prove(request):
+        plan = lifecycle.Plan(False, gettext("For this, log in with a password or a client certificate."))
     form = RevealForm(request.POST or None, request)
     context = {
         "title": lifecycle.TITLES[Operation.GET],
@@ -171,7 +176,7 @@ def reveal(request: HttpRequest, key: str) -> HttpResponse:
         "plan": plan,
         "form": form,
     }
-    if request.method == "POST" and form.is_valid():
+    if request.method == "POST" and login.can_prove(request) and form.is_valid():
         given = session.carry_out(request, Operation.GET, GetRequest(unique_identifier=managed.uid))
         material, format_ = objects.material_of(getattr(given, FIELDS[given.object_type]))
         material = material or b""
