@@ -49,10 +49,16 @@ class Server:
             inode = next(line.split()[9] for line in lines if 0 < line.find(ends[0]) < line.find(ends[1]))
             wanted = f"socket:[{inode}]"
             for pid in self.processes():
-                with contextlib.suppress(OSError):
-                    if any(str(file.readlink()) == wanted for file in Path(f"/proc/{pid}/fd").iterdir()):
-                        return pid
-        raise RuntimeError("no process of the server has the connection")
+                if any(_leads_to(file, wanted) for file in Path(f"/proc/{pid}/fd").glob("*")):
+                    return pid
+        raise ConnectionError("no process of the server has the connection")
+
+
+def _leads_to(file: Path, wanted: str) -> bool:
+    """Whether an open file is this one; files come and go."""
+    with contextlib.suppress(OSError):
+        return str(file.readlink()) == wanted
+    return False
 
 
 def free_port() -> int:
