@@ -19,11 +19,12 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent import futures
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 from django.conf import settings
+from django.http.request import split_domain_port, validate_host
 from gunicorn import http
 from gunicorn.app.wsgiapp import WSGIApplication
 from gunicorn.workers.gthread import ThreadWorker
@@ -62,6 +63,7 @@ LINGER = 2.0  # For a client to see an answer given before it has sent everythin
 # for it, in seconds: parking the connection and waking another thread cost as much as a small request.
 STAY = 0.005
 STACK_SIZE = 512 * 1024
+HOST_LIMIT = 300  # A name has at most 253 characters (RFC 1035, 2.3.4), a port six more.
 #: How the requests begin that are answered without Django.
 KMIP_REQUESTS = tuple(f"POST {path} ".encode() for path in web.PATHS)
 
@@ -152,8 +154,7 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
     def load_wsgi(self) -> None:
         """Let the application see who is at the other end."""
         super().load_wsgi()
-        # Where names are checked it takes Django: a web page must not reach loopback by a name of its own.
-        self.answers_kmip = self.speaks_kmip and "*" in settings.ALLOWED_HOSTS
+        self.checks_host = "*" not in settings.ALLOWED_HOSTS
         application = self.wsgi
 
         def with_connection(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
@@ -336,11 +337,15 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
     def answer(self, connection: Connection) -> bool:
         """Answer one request; whether the connection stays open."""
         buffer = connection.buffer
-        if self.answers_kmip and len(buffer) == connection.length and buffer.startswith(KMIP_REQUESTS):
+        if self.speaks_kmip and len(buffer) == connection.length and buffer.startswith(KMIP_REQUESTS):
             request = http1.only(bytes(buffer), self.settings.max_body_size)
-            if request is not None and not sealing.is_sealed():
+            if request is not None and not sealing.is_sealed() and self.is_meant(request):
                 return self.answer_kmip(connection, request)
         return self.answer_any(connection)
+
+    def is_meant(self, request: http1.Request) -> bool:
+        """Whether a request names a host of ours: a web page must not reach loopback by a name of its own."""
+        return not self.checks_host or is_ours(request.headers.get("Host", "")[:HOST_LIMIT])
 
     def answer_kmip(self, connection: Connection, request: http1.Request) -> bool:
         """Let the engine answer a request, as the view would."""
@@ -393,6 +398,13 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
                 sock.unwrap()
         with contextlib.suppress(OSError):
             sock.shutdown(socket.SHUT_WR)
+
+
+@lru_cache(maxsize=256)
+def is_ours(host: str) -> bool:
+    """Whether a Host header names one of the allowed hosts, as Django sees it."""
+    domain, _ = split_domain_port(host)
+    return bool(domain) and validate_host(domain, settings.ALLOWED_HOSTS)
 
 
 def reload_context() -> None:

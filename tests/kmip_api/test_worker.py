@@ -37,7 +37,7 @@ class Web:
         self.server, self.context, self.port = server, context, server.http_port
 
     def raw(self) -> socket.socket:
-        return socket.create_connection(("localhost", self.port), timeout=15)
+        return socket.create_connection(("localhost", self.port), timeout=60)
 
     def connect(self) -> socket.socket:
         raw = self.raw()
@@ -178,7 +178,7 @@ def posted(path: str, kind: str, body: bytes, *fields: str, version: str = "1.1"
 
 @pytest.mark.parametrize("path, kind, body, status", KMIP.values(), ids=KMIP)
 def test_a_kmip_request_is_answered_alike_however_it_comes(web, path, kind, body, status):
-    """Plain, which takes a shorter way over TLS, in chunks, behind another in one piece, and a byte at a time."""
+    """Plain, which takes a shorter way, in chunks, behind another in one piece, and a byte at a time."""
     length = f"Content-Length: {len(body)}"
     plain = posted(path, kind, body, length)
     chunked = posted(path, kind, b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body), "Transfer-Encoding: chunked")
