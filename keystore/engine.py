@@ -162,7 +162,7 @@ class Waiting:
             self._change = self._steps.send(made) if error is None else self._steps.throw(error)
         except StopIteration as end:
             then(end.value)
-        except Exception:
+        except BaseException:
             logger.exception("a request could not be answered")
             then(None)
         else:

@@ -1,9 +1,10 @@
 """Group commit for SQLite, whose writers take turns: changes that wait for their turn share the next transaction.
 
-The first of the waiting threads carries out the work of all in one transaction, each in a savepoint, writes what is to
-be recorded of all, and commits once; the others answer their clients after that commit. What waited for the disk once
-for each change then waits once for all of them. Servers with row locks group commits themselves, so there each change
-has its own transaction.
+One thread carries out the work of all in one transaction, each in a savepoint, writes what is to be recorded of all,
+and commits once; the clients are answered after that commit. What waited for the disk once for each change then waits
+once for all of them. The thread is the first of those that wait for their own change (`run`), or one of the queue's
+own, where nobody waits but is called afterwards (`submit`). Servers with row locks group commits themselves, so there
+each change has its own transaction.
 """
 
 import logging
@@ -97,7 +98,8 @@ class _Entry:
             return
         try:
             self.then(self.result, self.error)
-        except Exception:
+        except BaseException:
+            # Whatever it was: the thread goes on, for the others in the queue.
             log.exception("what follows a change failed")
 
 

@@ -132,11 +132,10 @@ def test_no_change_of_a_group_counts_whose_records_cannot_be_written():
     assert groups.run(lambda: insert(9), lambda error: ["note"]) == 9
 
 
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="what only SQLite has")
 @pytest.mark.django_db(transaction=True)
 def test_a_group_whose_transaction_ended_before_its_time_acknowledges_nothing():
     """SQLite takes a transaction back by itself where the disk is full: what came before and after in it is gone."""
-    if connection.vendor != "sqlite":
-        pytest.skip("only SQLite has groups")
     groups = noting([])
 
     def lose():
@@ -163,6 +162,7 @@ def test_what_was_to_follow_the_commit_of_a_change_goes_with_it():
     assert ran == ["outer", "kept"] and kept() == {2}
 
 
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="what only SQLite has")
 @pytest.mark.django_db(transaction=True)
 def test_a_failed_statement_that_nobody_told_of_is_no_success():
     """A change whose transaction Django has marked as broken is taken back, with an error."""
@@ -174,11 +174,10 @@ def test_a_failed_statement_that_nobody_told_of_is_no_success():
     assert kept() == {2}
 
 
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="what only SQLite has")
 @pytest.mark.django_db(transaction=True)
 def test_changes_that_nobody_waits_for_share_the_queue():
     """Each is followed up once, after its commit, and those that threads wait for are answered in between."""
-    if connection.vendor != "sqlite":
-        pytest.skip("only SQLite has groups")
     groups = noting([])
     ended = {}
 
@@ -203,11 +202,10 @@ def test_changes_that_nobody_waits_for_share_the_queue():
     assert kept() == {n for n in range(40) if n % 5}
 
 
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="what only SQLite has")
 @pytest.mark.django_db(transaction=True)
 def test_what_fails_after_a_change_keeps_no_other_waiting(caplog):
     """It is logged, and the queue goes on."""
-    if connection.vendor != "sqlite":
-        pytest.skip("only SQLite has groups")
     groups = noting([])
     done = threading.Event()
 
