@@ -58,6 +58,9 @@ PAGES = {
 RULES = {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
 #: What can be wrong in dark alone.
 COLOURS = {"type": "rule", "values": ["color-contrast", "link-in-text-block"]}
+#: What stands beyond the right edge.
+BEYOND = """[...document.querySelectorAll("main *")]
+    .filter((one) => one.getBoundingClientRect().right > innerWidth).map((one) => one.outerHTML.slice(0, 120))"""
 LARGE = {"width": 3840, "height": 2160}
 
 
@@ -81,7 +84,7 @@ def looked_at(opened, picture, name, size):
         picture(opened, f"{name}-{size}-{scheme}")
         wrong += violations(opened, rules)
     width = opened.evaluate("document.documentElement.scrollWidth")
-    return wrong if width <= SIZES[size]["width"] else [*wrong, f"it is {width} wide"]
+    return wrong if width <= SIZES[size]["width"] else [*wrong, f"it is {width} wide", *opened.evaluate(BEYOND)]
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -152,14 +155,18 @@ def several(page, console):
 
 
 def ruled(page, console):
+    page.goto(f"{console.origin}/ui/people/")
+    page.fill("main form.narrow [name=name]", "approver")
+    page.click("main form.narrow button.main")
+    page.wait_for_selector("section[aria-labelledby=roles]")
     page.goto(f"{console.origin}/ui/approvals/")
     page.click("summary:has-text('Set a rule')")
     page.select_option("[name=operation]", "export")
-    page.fill("[name=people]", "admin")
+    page.fill("[name=people]", "approver")
     page.click("button[name=rule]")
     page.wait_for_selector("section[aria-labelledby=rules] table")
     page.click("section[aria-labelledby=rules] td button")  # Which waits for the people of the rule.
-    page.wait_for_selector("section .state.PreActive")
+    page.wait_for_selector("section[aria-labelledby^=r-]")
 
 
 def added(page, console):
