@@ -123,7 +123,7 @@ def _fill(server: servers.Server) -> list[str]:
 
 ROWS: Final = [
     _floor("query", "Query: CPU against the floor", "--op", "query", must=4, aim=2),
-    _floor("query-2.1", "the same, KMIP 2.1", "--op", "query", "--kmip", "2.1", must=4, aim=2),
+    _floor("query-2.1", "Query, KMIP 2.1: CPU against the floor", "--op", "query", "--kmip", "2.1", must=4, aim=2),
     *_pykmip("get", "Get of an AES key", "--op", "get", must=15, aim=30),
     *_pykmip("encrypt", "Encrypt AES-GCM 64 B", "--op", "encrypt", *GCM, other=("--op", "encrypt", *CBC),
              must=15, aim=30),
@@ -138,7 +138,8 @@ ROWS: Final = [
         measure=_locate),
     _get("batch", "batch of 10 Gets: CPU of an item against a Get", "--op", "get", "--batch", "10", must=0.5, aim=0.35),
     _floor("handshake", "handshake and Query: CPU against the floor", "--op", "connect", must=1.4, aim=1.15),
-    _floor("resumed", "the same, resumed", "--op", "connect", "--resume", must=1.4, aim=1.15, resumes=True),
+    _floor("resumed", "resumed handshake and Query: CPU against the floor", "--op", "connect", "--resume",
+           must=1.4, aim=1.15, resumes=True),
     _get("many", "32 connections against 8", "--op", "get", "--connections", "32", must=0.8, aim=1, figure=RATE),
     Row("spread", "32 connections: p99 against p50", "p99 ms", "p50", 10, 5, at_least=False, measure=_spread),
     _get("https", "HTTPS on the KMIP port: CPU against binary", "--op", "get", "--transport", "http",

@@ -276,7 +276,7 @@ ROWS: Final = [
         measure=_idle_memory, once=True),
     Row("stream", "streamed Encrypt through 1 MiB parts, AES-GCM", "MiB/s", "library", 0.5, 0.7, at_least=True,
         measure=_stream_rate, once=True),
-    Row("stream-memory", "memory that it takes meanwhile, MB", "MB", "", 16, 4, at_least=False,
+    Row("stream-memory", "memory that a stream takes, MB", "MB", "", 16, 4, at_least=False,
         measure=_stream_memory, once=True),
     Row("bulk", "bulk Encrypt of 16 B items, items a second of CPU", "items/s", "", 200_000, 300_000, at_least=True,
         measure=_bulk),
@@ -286,6 +286,6 @@ ROWS: Final = [
         at_least=False, measure=_start_many, on=None),
     Row("memory", "proportional memory of a KMIP process, MB", "MB", "", 100, 80, at_least=False, measure=_memory,
         once=True, on=_fresh),
-    Row("memory-growth", "the same after many mixed requests", "MB", "before", 1.1, 1.05, at_least=False,
+    Row("memory-growth", "KMIP process after many mixed requests", "MB", "before", 1.1, 1.05, at_least=False,
         measure=_memory_growth, once=True, on=_fresh),
 ]  # fmt: skip

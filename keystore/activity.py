@@ -6,6 +6,7 @@ a killed process had not added yet is missing from the drawing, never from the a
 
 import atexit
 import logging
+import os
 import threading
 import time
 from collections.abc import Iterable
@@ -41,12 +42,27 @@ class Counter:
     """Counts in this process, and adds them to the database."""
 
     def __init__(self, *, threaded: bool = True) -> None:
+        self._threaded = threaded
+        self._pruned = 0
+        self.start()
+
+    def start(self) -> None:
+        """Begin with nothing, as a forked process does: its parent adds its own counts, with its own thread."""
         self._counts: dict[tuple[str, int], list[int]] = {}
         self._lock = threading.Lock()
-        self._threaded = threaded
+        #: Held while the database is written to.
+        self._writing = threading.Lock()
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
-        self._pruned = 0
+
+    def pause(self) -> None:
+        """Let the thread write nothing until `go_on`: a process forked meanwhile would find SQLite's own locks taken by
+        a thread that it has not, and wait for ever."""
+        self._writing.acquire()
+
+    def go_on(self) -> None:
+        """Write again."""
+        self._writing.release()
 
     def add(self, entries: "Iterable[Entry]") -> None:
         """Count records."""
@@ -67,6 +83,10 @@ class Counter:
 
     def flush(self) -> None:
         """Add the counts to the database's, and drop those that are too old; raises `DatabaseError`."""
+        with self._writing:
+            self._write()
+
+    def _write(self) -> None:
         with self._lock:
             counts, self._counts = self._counts, {}
         if not counts:
@@ -100,12 +120,16 @@ class Counter:
                 self.flush()
             except DatabaseError as exc:
                 log.warning("operations of the last seconds are not counted: %s", exc)
-                connections.close_all()
+                with self._writing:
+                    connections.close_all()
         connections.close_all()
 
 
 counter = Counter()
 atexit.register(counter.stop)
+os.register_at_fork(
+    before=lambda: counter.pause(), after_in_parent=lambda: counter.go_on(), after_in_child=lambda: counter.start()
+)
 
 
 def series(namespace: str, *, since: int, step: int) -> list[Bucket]:

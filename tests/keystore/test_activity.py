@@ -1,6 +1,9 @@
 """Operations by the minute: counted with their records, added up by all processes, kept for a month."""
 
+import os
+import threading
 import time
+import warnings
 
 import pytest
 
@@ -35,6 +38,38 @@ def test_counts_of_several_processes_add_up():
         (NOW - 1, 4, 0),
         (NOW, 8, 4),
     ]
+
+
+def forked(work) -> int:
+    """The exit status of a forked process that does some work."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Newer versions of Python warn where there are threads.
+        pid = os.fork()
+    if pid == 0:
+        os._exit(int(work()))
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def test_a_forked_process_counts_for_itself_and_can_write():
+    """It has neither its parent's counts nor what says that there is a thread, and no lock that nobody releases."""
+    activity.counter.add([record()])
+    kept = dict(activity.counter._counts)
+    own = activity.counter
+    assert forked(lambda: bool(own._counts or own._thread or own._writing.locked())) == 0
+    assert activity.counter._counts == kept and not activity.counter._writing.locked()
+
+
+def test_no_process_is_forked_while_counts_are_written():
+    """It would find SQLite's locks taken by a thread that it has not, and wait for ever."""
+    order = []
+    with activity.counter._writing:
+        thread = threading.Thread(target=lambda: order.append(forked(lambda: 0)))
+        thread.start()
+        thread.join(0.2)
+        assert thread.is_alive() and not order
+        order.append("written")
+    thread.join(30)
+    assert order == ["written", 0]
 
 
 def test_buckets_are_sums_of_one_namespace():
