@@ -17,7 +17,7 @@ import socket
 import socketserver
 import stat
 import struct
-import threading
+import time
 from collections.abc import Callable
 from io import BufferedIOBase
 from pathlib import Path
@@ -25,7 +25,7 @@ from typing import Any, Final, NoReturn
 
 import orjson
 
-from keystore import supervisor, tokenkeys, turns
+from keystore import localsockets, supervisor, tokenkeys, turns
 from keystore.conf import Config
 from keystore.crypto import keys
 from keystore.crypto.algorithms import PrivateKey, PublicKey
@@ -48,7 +48,6 @@ ANSWER_SECONDS: Final = 60.0
 #: Connections of a process that wait for the next part of any stream.
 IDLE: Final = 8
 _LENGTH = struct.Struct(">I")
-_CREDENTIALS = struct.Struct("3i")
 _MAX_HEADER: Final = 65536
 
 
@@ -183,8 +182,7 @@ class _Handler(socketserver.StreamRequestHandler):
 
     def handle(self) -> None:
         """Answer frame after frame."""
-        peer = self.request.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-        if _CREDENTIALS.unpack(peer)[1] not in (0, os.getuid()):
+        if not localsockets.is_ours(self.request):
             return
         try:
             while (fields := read(self.rfile)) is not None:
@@ -205,6 +203,7 @@ class _Server(socketserver.ThreadingUnixStreamServer):
         self.socket.close()
         self.socket = listener
         self.streams = streams
+        self._forgotten = time.monotonic()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Log a fault of ours; the stream has ended with it."""
@@ -213,18 +212,13 @@ class _Server(socketserver.ThreadingUnixStreamServer):
     def service_actions(self) -> None:
         """What is done twice a second."""
         supervisor.pulse.beat()
+        if time.monotonic() - self._forgotten >= FORGET_SECONDS:
+            self._forgotten = time.monotonic()
+            self.streams.forget()
 
 
 def serve(listener: socket.socket, streams: Streams) -> NoReturn:
     """Keep streams until the process is ended."""
-
-    def forget() -> None:
-        while True:
-            waits.wait(FORGET_SECONDS)
-            streams.forget()
-
-    waits = threading.Event()
-    threading.Thread(target=forget, daemon=True).start()
     server = _Server(listener, streams)
     supervisor.report_ready()
     server.serve_forever(poll_interval=0.5)
@@ -341,10 +335,9 @@ def _output(fields: Fields) -> Output:
 def children(config: Config) -> list[supervisor.Child]:
     """The keeper. Its socket listens before anything is forked, and outlives a keeper that has to be started again."""
     folder = config.server.runtime_folder
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     _tidy(folder)
     path = folder / f"streams-{os.getpid()}.sock"
-    listener = bind(path)
+    listener = localsockets.bind(path)
     atexit.register(_remove, path, os.getpid())
     use(Remote(path))
 
@@ -353,19 +346,6 @@ def children(config: Config) -> list[supervisor.Child]:
         serve(listener, Streams(config.crypto.max_streams, config.crypto.stream_timeout))
 
     return [supervisor.Child("streams", run)]
-
-
-def bind(path: Path) -> socket.socket:
-    """A socket that only this process's user may connect to."""
-    path.unlink(missing_ok=True)
-    listener = socket.socket(socket.AF_UNIX)
-    mask = os.umask(0o177)
-    try:
-        listener.bind(str(path))
-    finally:
-        os.umask(mask)
-    listener.listen(128)
-    return listener
 
 
 def _remove(path: Path, pid: int) -> None:

@@ -12,13 +12,12 @@ import logging
 import os
 import signal
 import socket
-import struct
 from pathlib import Path
 from typing import Any, Final
 
 from django.db import DatabaseError, connections
 
-from keystore import sealing, shares, store, supervisor
+from keystore import localsockets, sealing, shares, store, supervisor
 from keystore.conf import Config
 from keystore.sealing import SealingError
 
@@ -27,7 +26,6 @@ log = logging.getLogger(__name__)
 #: Bytes of the longest line, and seconds that a client may take for it.
 MAX_LINE: Final = 4096
 TIMEOUT: Final = 10.0
-_CREDENTIALS = struct.Struct("3i")
 
 
 class Collector:
@@ -98,16 +96,8 @@ class Gate:
 
 def serve(path: Path) -> bytes:
     """Collect shares on the socket until they give the root key."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path.unlink(missing_ok=True)
     collector = Collector()
-    with socket.socket(socket.AF_UNIX) as listener:
-        mask = os.umask(0o177)
-        try:
-            listener.bind(str(path))
-        finally:
-            os.umask(mask)
-        listener.listen()
+    with localsockets.bind(path) as listener:
         supervisor.report_ready()
         log.warning("the server is sealed: it waits for shares on %s", path)
         try:
@@ -124,8 +114,7 @@ def serve(path: Path) -> bytes:
 
 def _answer(client: socket.socket, collector: Collector) -> bytes | None:
     """Answer one request; the root key where its share was the last one needed."""
-    _, uid, _ = _CREDENTIALS.unpack(client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
-    if uid not in (0, os.getuid()):
+    if not localsockets.is_ours(client):
         return None
     root = None
     with client.makefile("rwb") as stream:

@@ -10,7 +10,7 @@ import tracemalloc
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from keystore import keeper, streams
+from keystore import keeper, localsockets, streams
 from keystore.crypto import keys
 from keystore.crypto.policy import DEFAULT, PERMISSIVE
 from keystore.streams import Streams, Task
@@ -45,7 +45,7 @@ def kept(request, tmp_path):
 @contextlib.contextmanager
 def serving(path, own):
     """A keeper on a socket, as other processes reach it."""
-    server = keeper._Server(keeper.bind(path), own)
+    server = keeper._Server(localsockets.bind(path), own)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     remote = keeper.Remote(path)
@@ -241,7 +241,7 @@ def test_without_a_keeper_parts_are_refused(monkeypatch):
 def test_the_socket_is_its_user_s_only(tmp_path):
     """Nobody else may open it."""
     path = tmp_path / "streams.sock"
-    with keeper.bind(path):
+    with localsockets.bind(path):
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
@@ -249,7 +249,7 @@ def test_a_keeper_that_is_not_there_is_a_clear_error(tmp_path):
     """Also when it has gone between two parts."""
     path = tmp_path / "streams.sock"
     refused(R.GENERAL_FAILURE, keeper.Remote(path).begin, "default/alice", "", HASH, b"")
-    listener = keeper.bind(path)
+    listener = localsockets.bind(path)
     remote = keeper.Remote(path)
     remote._idle.put(_connected(path))
     listener.close()
@@ -279,7 +279,7 @@ def test_garbage_ends_a_connection_and_no_more(tmp_path, garbage):
 def test_sockets_of_killed_servers_are_taken_away(tmp_path):
     """Those of living ones stay."""
     for pid in (os.getpid(), 2**22 + 7):
-        keeper.bind(tmp_path / f"streams-{pid}.sock").close()
+        localsockets.bind(tmp_path / f"streams-{pid}.sock").close()
     keeper._tidy(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == [f"streams-{os.getpid()}.sock"]
 
