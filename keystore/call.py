@@ -13,6 +13,7 @@ from keystore import addressing, approvals, conf, creation, cryptopolicy, policy
 from keystore.authn import Approval, Identity, Peer
 from keystore.crypto.policy import CryptoPolicy
 from keystore.store import Managed
+from keystore.tokenkeys import Reference
 from kmip.enums import DataEnumeration, Operation, ResultReason, UniqueIdentifierEnumeration
 from kmip.errors import KMIPError
 from kmip.payloads import PAYLOADS
@@ -84,6 +85,8 @@ class Call:
     #: item is carried out because people have approved it.
     waiting: dict[str, Approval] = field(default_factory=dict)
     approved: frozenset[str] | None = None
+    #: Keys that the message has made in a token.
+    made: list[Reference] = field(default_factory=list)
 
     def object(
         self, identifier: Identifier | None, *, right: Operation | None = None, change: bool | None = None

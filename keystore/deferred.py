@@ -15,9 +15,10 @@ from typing import Any, Final, NamedTuple
 from django.db import transaction
 from django.db.models import F, QuerySet
 
-from keystore import clock, conf, sealing, tickets
+from keystore import clock, conf, sealing, tickets, withholding
 from keystore.authn import Identity, accounts, certificates, refused
 from keystore.models import DeferredRequest, JobLease
+from keystore.tokenkeys import Reference
 from kmip import ttlv
 from kmip.enums import CancellationResult, Operation, ProcessingStage, ResultReason, ResultStatus
 from kmip.errors import KMIPError
@@ -45,6 +46,8 @@ class Work(NamedTuple):
     context: dict[str, Any]
     #: The Batch Item of each request, encoded.
     items: list[bytes]
+    #: Takes the keys that the work makes in a token.
+    made: list[Reference]
 
 
 def submit(
@@ -207,13 +210,16 @@ def _carry_out(mine: QuerySet[DeferredRequest], holder: str, take: Callable[[], 
         return False
     first = rows[0]
     items = [_open(row.request, row.id, "request") for row in rows if row.request is not None]
-    run = _executor[0](Work(lambda: unpack(first.identity), Version(first.version), first.context, items))
+    work = Work(lambda: unpack(first.identity), Version(first.version), first.context, items, [])
     try:
+        run = _executor[0](work)
         with transaction.atomic():
             take()
             _finish(rows, holder, run())
     except Lost:
         return False
+    finally:
+        withholding.discard(work.made)
     return True
 
 

@@ -27,12 +27,14 @@ from keystore import (
     store,
     tickets,
     turns,
+    withholding,
 )
 from keystore.authn import Identity, Peer
 from keystore.call import HANDLERS, Batch, Call, Handler
 from keystore.grouping import atomic, groups
 from keystore.sealing import SealingError
 from keystore.store import Conflict
+from keystore.tokenkeys import Reference
 from kmip import dialect, ttlv
 from kmip.enums import AsynchronousIndicator, BatchErrorContinuationOption, Operation, ResultReason, ResultStatus
 from kmip.errors import KMIPError, UnfitError
@@ -108,6 +110,8 @@ class _Run:
     condition: Callable[[], None] | None = None
     #: What `prepare` of the items' handlers made, by position; an exception where it failed.
     prepared: dict[int, Any] = field(default_factory=dict)
+    #: Keys that the message has made in a token, whether or not objects refer to them in the end.
+    made: list[Reference] = field(default_factory=list)
     #: The objects that people have approved, where the message is carried out because of that.
     approved: frozenset[str] | None = None
     #: What the message changed and what it merely read, for the audit.
@@ -381,6 +385,16 @@ def _carry_out(
         finally:
             _record_reads(run)
         return responses
+    try:
+        return (yield from _carry_out_change(run, items, payloads, failures))
+    finally:
+        withholding.discard(run.made)
+
+
+def _carry_out_change(
+    run: _Run, items: list[RequestBatchItem], payloads: list[Struct] | None, failures: bool
+) -> _Steps[list[ResponseBatchItem]]:
+    """Carry out items of which any changes something, again where another change was quicker."""
     _prepare(run, items, payloads)
     for attempt in range(ATTEMPTS):
         try:
@@ -436,7 +450,9 @@ def _call(run: _Run, number: Operation, began: int, batch: Batch) -> Call:
     """What the handler of an item is given."""
     assert run.identity is not None
     now = began // 1_000_000_000
-    return Call(number, run.identity, run.peer, run.version, now, batch, run.dialect, approved=run.approved)
+    return Call(
+        number, run.identity, run.peer, run.version, now, batch, run.dialect, approved=run.approved, made=run.made
+    )
 
 
 def _prepare(run: _Run, items: list[RequestBatchItem], payloads: list[Struct] | None) -> None:
@@ -599,7 +615,7 @@ def _resume(work: deferred.Work) -> Callable[[], deferred.Results]:
     """Prepare work that was deferred; what is returned carries it out in the transaction of its results."""
     version, context = work.version, work.context
     run = _Run(Peer(context["transport"], context["address"]), version, None, time.time_ns())
-    run.dialect = context["dialect"]
+    run.dialect, run.made = context["dialect"], work.made
     run.approved = frozenset(context["approved"]) if "approved" in context else None
     items = [RequestBatchItem.load(ttlv.decode(one)) for one in work.items]
     run.header = RequestHeader(

@@ -8,10 +8,10 @@ The private keys here are those of the cryptographic library by type, so that wh
 not know where it is; a symmetric key is a `Remote` one. What a token cannot do is refused with a clear error.
 """
 
+import contextlib
 import dataclasses
 import os
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn, TypeVar, cast
 
@@ -30,6 +30,7 @@ from cryptography.hazmat.primitives.asymmetric.padding import (
 )
 from cryptography.hazmat.primitives.asymmetric.utils import NoDigestInfo, Prehashed, encode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from django.db import transaction
 
 from keystore import conf, token
 from keystore.crypto import keys
@@ -129,9 +130,29 @@ def _token() -> Token:
 
 # Making and destroying.
 
+#: Keys that this process has made and that no object refers to yet, by their identifiers.
+_unused: Final[dict[str, Reference]] = {}
 
-def make(algorithm: CryptographicAlgorithm | None, bits: int | None, label: str) -> Reference:
-    """A new symmetric key in the token; raises `KMIPError`, or `TokenError` where the token is away."""
+
+def _note(key: Reference, made: list[Reference]) -> None:
+    _unused[key.id] = key
+    made.append(key)
+
+
+def unused(made: list[Reference]) -> list[Reference]:
+    """Those of some keys that no object refers to, at the end of what they were made for; nobody else is told of
+    them."""
+    return [one for one in made if _unused.pop(one.id, None) is not None]
+
+
+def referred(key: Reference) -> None:
+    """Note that an object refers to a key once the caller's transaction has committed, in whichever thread."""
+    transaction.on_commit(lambda: _unused.pop(key.id, None))
+
+
+def make(algorithm: CryptographicAlgorithm | None, bits: int | None, label: str, made: list[Reference]) -> Reference:
+    """A new symmetric key in the token, which is put into `made`; raises `KMIPError`, or `TokenError` where the token
+    is away."""
     if algorithm != A.AES or bits not in (128, 192, 256):
         raise unsupported("the token makes symmetric keys of AES with 128, 192 or 256 bits only")
     pkcs11, where, number = token.binding(), _token(), os.urandom(ID_LENGTH)
@@ -149,7 +170,9 @@ def make(algorithm: CryptographicAlgorithm | None, bits: int | None, label: str)
         )
 
     where.use(work)
-    return Reference(where.label, number.hex(), "AES", bits)
+    reference = Reference(where.label, number.hex(), "AES", bits)
+    _note(reference, made)
+    return reference
 
 
 def make_pair(
@@ -159,8 +182,10 @@ def make_pair(
     curve: RecommendedCurve | None,
     policy: CryptoPolicy,
     label: str,
+    made: list[Reference],
 ) -> keys.Pair:
-    """A new pair whose private key is in the token, with its reference for data; raises `KMIPError` or `TokenError`."""
+    """A new pair whose private key is in the token, with its reference, which is put into `made`, for data; raises
+    `KMIPError` or `TokenError`."""
     if algorithm != A.RSA and algorithm not in _EC:
         raise unsupported("the token makes key pairs of RSA and elliptic curves only")
     size, curve = keys.pair_choice(algorithm, bits, curve=curve, policy=policy)
@@ -173,14 +198,15 @@ def make_pair(
             public, _ = session.generate_keypair(pkcs11.KeyType.RSA, size, **options)
         else:
             domain = {pkcs11.Attribute.EC_PARAMS: parameters}
-            made = session.create_domain_parameters(pkcs11.KeyType.EC, domain, local=True)
-            public, _ = made.generate_keypair(**options)
+            group = session.create_domain_parameters(pkcs11.KeyType.EC, domain, local=True)
+            public, _ = group.generate_keypair(**options)
         return _public_of(pkcs11, public)
 
     der = where.use(work)
     public = keys.public_key(keys.load_public(der), algorithm)
     kind = "RSA" if algorithm == A.RSA else "EC"
     reference = Reference(where.label, number.hex(), kind, public.bits or 0, der.hex())
+    _note(reference, made)
     return keys.Pair(dataclasses.replace(public, data=reference.pack()), public)
 
 
@@ -224,7 +250,7 @@ def destroy(material: bytes | None) -> None:
             one.destroy()
 
     # An absent token looks empty to some libraries, until a new session proves which it is.
-    with suppress(KeyMissing):
+    with contextlib.suppress(KeyMissing):
         where.use(work)
 
 

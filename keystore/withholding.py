@@ -10,7 +10,7 @@ import time
 from typing import Any
 
 import orjson
-from django.db import DatabaseError, transaction
+from django.db import DatabaseError, connection, transaction
 
 from keystore import audit, authn, clock, conf, sealing, states, store, tokenkeys
 from keystore.authn import Identity, Peer
@@ -18,7 +18,7 @@ from keystore.models import WithheldObject
 from keystore.sealing import SealingError
 from keystore.store import Managed
 from kmip.attributes import Attributes
-from kmip.enums import ResultReason
+from kmip.enums import ObjectType, ResultReason
 from kmip.errors import KMIPError
 
 log = logging.getLogger(__name__)
@@ -66,6 +66,41 @@ def _purge_now() -> None:
         purge()
     except (DatabaseError, SealingError) as exc:
         log.error("what can no longer be restored is not purged yet: %s", exc)
+
+
+def discard(made: list[tokenkeys.Reference]) -> None:
+    """Destroy those of the keys made in a token that no object refers to, at the end of the change that made them.
+
+    Where the token is away by then, a key is purged when it is back. Within a transaction nothing is destroyed that
+    may yet be committed.
+    """
+    unused = tokenkeys.unused(made)
+    if unused and not connection.in_atomic_block:
+        for one in unused:
+            _discard(one)
+
+
+def _discard(key: tokenkeys.Reference) -> None:
+    now, material = clock.now() // clock.SECOND, base64.b64encode(key.pack()).decode()
+    row = f"token:{key.id}"
+    content = orjson.dumps({"attributes": {}, "material": material})
+    try:
+        # In no namespace, so that nobody restores it.
+        WithheldObject.objects.create(
+            key=row,
+            namespace="",
+            owner="",
+            object_type=ObjectType.SYMMETRIC_KEY if key.kind == "AES" else ObjectType.PRIVATE_KEY,
+            destroyed_by="",
+            destroyed=now,
+            purge=now,
+            content=sealing.sealer().seal(content, store.withheld_label(row), 1),
+            in_token=True,
+        )
+    except (DatabaseError, SealingError) as exc:
+        log.error("the key %s stays in the token %s, though nothing refers to it: %s", key.id, key.token, exc)
+        return
+    _purge_now()
 
 
 def withheld(namespace: str, now: int | None = None) -> list[WithheldObject]:

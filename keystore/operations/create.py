@@ -195,7 +195,7 @@ def add_made(call: Call, object_type: ObjectType, uid: str, attributes: Attribut
     if tokenkeys.wanted(uid, attributes):
         if object_type != ObjectType.SYMMETRIC_KEY:
             raise KMIPError(ResultReason.INVALID_OBJECT_TYPE, f"the token does not hold {object_type}")
-        made = tokenkeys.make(algorithm, length, uid)
+        made = tokenkeys.make(algorithm, length, uid, call.made)
         absent = objects.keyed(object_type, None, KeyFormatType.RAW, algorithm, length)
         _add_in_token(new(call, object_type, uid, absent, attributes, generated=True), made.pack())
         return
@@ -214,6 +214,7 @@ def _add_in_token(managed: store.Managed, reference: bytes) -> None:
     """Keep an object, made without Key Value, whose key a token holds."""
     objects.put_in_token(managed, reference)
     store.save(managed)
+    tokenkeys.referred(tokenkeys.reference(reference))
 
 
 def new(
@@ -282,7 +283,11 @@ def made_pair(call: Call, private: Attributes, public: Attributes) -> keys.Pair:
     chosen = private.cryptographic_algorithm, private.cryptographic_length
     if tokenkeys.wanted(private.unique_identifier, private):
         pair = tokenkeys.make_pair(
-            *chosen, curve=curve, policy=call.crypto_policy, label=private.unique_identifier or store.new_uid()
+            *chosen,
+            curve=curve,
+            policy=call.crypto_policy,
+            label=private.unique_identifier or store.new_uid(),
+            made=call.made,
         )
     else:
         pair = keys.generate_pair(*chosen, curve=curve, policy=call.crypto_policy)

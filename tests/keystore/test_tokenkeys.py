@@ -9,19 +9,35 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from django.db import connection, transaction
 
-from keystore import authn, engine, keeper, opened, resealing, sealing, store, token, tokenkeys, withholding
-from keystore.authn import Peer
+from keystore import (
+    authn,
+    conf,
+    deferred,
+    engine,
+    keeper,
+    opened,
+    resealing,
+    sealing,
+    store,
+    token,
+    tokenkeys,
+    withholding,
+)
+from keystore.authn import Identity, Peer
 from keystore.crypto.policy import DEFAULT
 from keystore.models import ManagedObject, WithheldObject
 from keystore.streams import Streams, Task
-from kmip.attributes import Vendor
+from kmip.attributes import Attributes, Vendor
 from kmip.enums import (
+    AsynchronousIndicator,
+    BatchErrorContinuationOption,
     BlockCipherMode,
     CryptographicAlgorithm,
     DerivationMethod,
     DigitalSignatureAlgorithm,
     HashingAlgorithm,
     KeyFormatType,
+    NameType,
     ObjectType,
     Operation,
     PaddingMethod,
@@ -29,12 +45,15 @@ from kmip.enums import (
     ProtectionStorageMask,
     RecommendedCurve,
     ResultReason,
+    ResultStatus,
     ValidityIndicator,
     WrappingMethod,
 )
 from kmip.errors import KMIPError
 from kmip.objects import KeyBlock, KeyValue, SymmetricKey
 from kmip.payloads import (
+    CreateKeyPairRequest,
+    CreateRequest,
     DecryptRequest,
     DeriveKeyRequest,
     DestroyRequest,
@@ -50,14 +69,22 @@ from kmip.payloads import (
     SignatureVerifyRequest,
     SignRequest,
 )
-from kmip.structures import DerivationParameters, EncryptionKeyInformation, KeyWrappingSpecification
+from kmip.structures import (
+    CryptographicDomainParameters,
+    DerivationParameters,
+    EncryptionKeyInformation,
+    KeyWrappingSpecification,
+    Name,
+)
 from kmip.tags import Tag
 from kmip.ttlv import Item, Type
+from kmip.versions import V2_1
 from tests.authority import do
 from tests.made import seen
 from tests.processes import until
 from tests.softhsm import needed
 from tests.using import A, create, pair, parameters, register, revoke, wanted
+from tests.wire import send
 
 pytest.importorskip("pkcs11", reason="python-pkcs11 is not installed")
 pytestmark = [needed, pytest.mark.django_db(transaction=True)]
@@ -460,6 +487,115 @@ def test_the_keys_of_another_token_are_not_looked_for_here(root):
     managed.material = tokenkeys.Reference("two", "00" * 16, "AES", 256).pack()
     store.save(managed)
     assert refused(encrypted, uid, b"data").message == engine.AWAY
+
+
+def labels() -> list[str]:
+    """The labels of the token's keys, but for the root key's."""
+    attribute, kinds = token.binding().Attribute, token.binding().ObjectClass
+    kept = (kinds.SECRET_KEY, kinds.PRIVATE_KEY)
+    found = tokenkeys._token().use(
+        lambda session: [one.label for kind in kept for one in session.get_objects({attribute.CLASS: kind})]
+    )
+    return sorted(label for label in found if label != conf.current().sealing.pkcs11_key)
+
+
+TAKEN = [Name(name_value="taken", name_type=NameType.UNINTERPRETED_TEXT_STRING)]
+
+
+def high(**more):
+    """A request for an AES key in the token."""
+    attributes = wanted(algorithm=A.AES, length=256, protection_level=HIGH, **more)
+    return CreateRequest(object_type=ObjectType.SYMMETRIC_KEY, attributes=attributes)
+
+
+def high_pair(**more):
+    """A request for a pair in the token."""
+    domain = CryptographicDomainParameters(recommended_curve=RecommendedCurve.P_256)
+    common = wanted(algorithm=A.EC, protection_level=HIGH, cryptographic_domain_parameters=domain)
+    private = Attributes()
+    for name, value in more.items():
+        setattr(private, name, value)
+    return CreateKeyPairRequest(common_attributes=common, private_key_attributes=private)
+
+
+FAILING = {
+    "a name that is taken": [(Operation.CREATE, high(name=TAKEN))],
+    "a pair that cannot be kept": [(Operation.CREATE_KEY_PAIR, high_pair(name=TAKEN))],
+    "a batch that is undone": [(Operation.CREATE, high()), (Operation.GET, GetRequest(unique_identifier="nothing"))],
+    "a pair of one": [
+        (Operation.CREATE_KEY_PAIR, high_pair()),
+        (Operation.GET, GetRequest(unique_identifier="nothing")),
+    ],
+}
+
+
+@pytest.mark.parametrize("items", FAILING.values(), ids=FAILING)
+def test_a_key_that_nothing_refers_to_does_not_stay_in_the_token(items):
+    """Made for a change that fails after that or is taken back; what others made stays."""
+    register(os.urandom(32), name=TAKEN)
+    create(protection_level=HIGH)
+    before, undo = labels(), BatchErrorContinuationOption.UNDO
+    answers = send(*items, version=V2_1, batch_error_continuation_option=undo).batch_item
+    assert answers[-1].result_status is ResultStatus.OPERATION_FAILED
+    assert labels() == before and not WithheldObject.objects.exists()
+
+
+def test_a_key_that_nothing_refers_to_goes_when_the_token_is_back(away, monkeypatch):
+    """And nobody can restore it meanwhile."""
+    make = tokenkeys.make
+
+    def make_and_vanish(*arguments):
+        made = make(*arguments)
+        away.out()
+        return made
+
+    register(os.urandom(32), name=TAKEN)
+    before = labels()
+    monkeypatch.setattr(tokenkeys, "make", make_and_vanish)
+    refused(do, Operation.CREATE, high(name=TAKEN))
+    row = WithheldObject.objects.get()
+    assert not withholding.withheld("default") and not withholding.withheld("")
+    with pytest.raises(token.TokenError):
+        withholding.purge()
+    away.back()
+    assert len(labels()) == len(before) + 1
+    assert withholding.purge() == 1 and labels() == before and row.in_token
+
+
+def test_keys_are_kept_whichever_thread_commits(monkeypatch):
+    """Changes that wait for their turn share a transaction, which one thread carries out for all."""
+    uids: list[str] = []
+    gate = threading.Barrier(4)
+
+    def work():
+        gate.wait(10)
+        uids.append(create(protection_level=HIGH))
+        uids.append(pair(A.EC, curve=RecommendedCurve.P_256, protection_level=HIGH)[0])
+        connection.close()
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    assert len(uids) == 8 and all(held(uid) for uid in uids) and not tokenkeys._unused
+
+
+def test_a_canceled_request_leaves_no_key_in_the_token(monkeypatch):
+    """Canceled while it is carried out: the object is taken back, and so is its key."""
+    (waiting,) = send(
+        (Operation.CREATE, high()), version=V2_1, asynchronous_indicator=AsynchronousIndicator.MANDATORY
+    ).batch_item
+    make, before = tokenkeys.make, labels()
+
+    def make_and_cancel(*arguments):
+        made = make(*arguments)
+        deferred.cancel(Identity("alice", "test"), waiting.asynchronous_correlation_value)
+        return made
+
+    monkeypatch.setattr(tokenkeys, "make", make_and_cancel)
+    assert not deferred.carry_out(deferred.claim("a worker"), "a worker")
+    assert labels() == before and not ManagedObject.objects.exists()
 
 
 def test_a_token_that_is_away_makes_no_keys(away):
