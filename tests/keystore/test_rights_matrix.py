@@ -149,15 +149,16 @@ def test_to_others_the_object_does_not_exist(number, relation, person, alice, ke
 
 @pytest.mark.parametrize("number", ON_OBJECT, ids=str)
 @pytest.mark.parametrize("to", ["user", "group", "everybody"])
-def test_a_grant_allows_its_operation(number, to, person, alice, key):
-    """To a user, to a group that it is a member of, and to everybody."""
+def test_a_grant_allows_its_operation(number, to, person, alice, key, key_of):
+    """To a user, to a group that it is a member of, and to everybody: it ends as it does for the owner."""
     if number in NOT_THE_OBJECT or 1 << number & access._ON_NONE:
         return
     bob = person("bob", groups=["operators"])
     principal = {"user": "user:bob", "group": "group:operators", "everybody": "*"}[to]
     access.grant(alice, authn.identify(alice), key, principal, 1 << number)
-    error = ask(number, key, bob)
-    assert not about_rights(error) or "on this object" not in error.message, error
+    error, owner_s = ask(number, key, bob), ask(number, key_of(alice), alice)
+    assert (error and error.reason) == (owner_s and owner_s.reason), (error, owner_s)
+    assert not about_rights(error)
 
 
 @pytest.mark.parametrize("number", ON_OBJECT, ids=str)
