@@ -252,7 +252,9 @@ def _step() -> float:
 
 
 def children(config: conf.Config) -> list[supervisor.Child]:
-    """The process that makes checkpoints. Several nodes may each have one: the head is locked."""
+    """The process that makes checkpoints. Several nodes may each have one: the head is locked. They are no job: what
+    has been recorded must not stay unbound while a long job runs or the lease changes hands, and the lines that leave
+    the database should leave it on more than one node."""
 
     def run() -> None:
         watch.start()

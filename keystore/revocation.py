@@ -143,7 +143,8 @@ def _step() -> float:
 
 
 def children(config: Config) -> list[supervisor.Child]:
-    """The process that fetches lists, where there are URLs. The first fetch comes before anything listens."""
+    """The process that fetches lists, where there are URLs: on every node, for its own handshakes, so it is no job. The
+    first fetch comes before anything listens."""
     from keystore import tls
 
     if not config.tls.clients_crl_urls:

@@ -144,7 +144,8 @@ class Health(APIView):
 
 
 def _jobs() -> dict[str, Any] | None:
-    """Which node does the jobs, and how each went; the kind of its last error only, because anybody may read this."""
+    """Whether a node does the jobs, and how each went; neither its name nor more than the kind of the last error,
+    because anybody may read this."""
     try:
         rows = [
             {
@@ -155,7 +156,7 @@ def _jobs() -> dict[str, Any] | None:
             }
             for one in jobs.status()
         ]
-        return {"node": jobs.active_node(), "jobs": rows}
+        return {"active": jobs.active_node() is not None, "jobs": rows}
     except DatabaseError:
         connection.close()
         return None
