@@ -40,7 +40,7 @@ def tls_settings(config: Config) -> None:
     elif given.tls_cert_file is None:
         raise config.error("tls.tls_key_file", "is given without its certificate", "give tls.tls_cert_file")
     if given.clients_ca_cert_file is None:
-        for key in ("tls.clients_crl_file", "tls.http_client_auth"):
+        for key in ("tls.clients_crl_file", "tls.clients_crl_urls", "tls.http_client_auth"):
             if layers[key] != conf.DEFAULT:
                 raise config.error(key, "is given without a clients CA", "give tls.clients_ca_cert_file, or remove it")
 

@@ -190,12 +190,13 @@ def any_authority() -> bool:
 
 
 def administrator(peer: Peer) -> Identity:
-    """The peer's identity; raises `KMIPError` unless it administers the default namespace.
+    """The peer's identity; raises `KMIPError` unless it administers the default namespace, which is recorded.
 
     Clients are users there, and whoever lets one in says who it is."""
     identity = authn.identify(peer)
-    if not _decides(peer, identity):
-        raise KMIPError(ResultReason.PERMISSION_DENIED, "this is for administrators of the default namespace")
+    with audit.refusals(identity, peer, "Administer Clients"):
+        if not _decides(peer, identity):
+            raise KMIPError(ResultReason.PERMISSION_DENIED, "this is for administrators of the default namespace")
     return identity
 
 

@@ -104,8 +104,14 @@ def fetch(config: Config, url: str, authorities: Sequence[x509.Certificate]) -> 
             raise ValueError(f"the list of {crl.issuer.rfc4514_string()} is signed by none of the clients' CAs")
     path = fetched_file(config, url)
     pem = b"".join(crl.public_bytes(Encoding.PEM) for crl in lists)
-    if path.is_file() and path.read_bytes() == pem:
+    before = path.read_bytes() if path.is_file() else b""
+    if before == pem:
         return False
+    kept = {crl.issuer: crl.last_update_utc for crl in (parse(before) if before else ())}
+    for crl in lists:
+        # An old one is genuine, too: who brings it back would have let in again whoever was revoked since.
+        if crl.issuer in kept and crl.last_update_utc < kept[crl.issuer]:
+            raise ValueError(f"the list of {crl.issuer.rfc4514_string()} is older than the one that is there")
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     new = path.with_suffix(f".{os.getpid()}.new")
     new.write_bytes(pem)

@@ -203,6 +203,63 @@ def test_a_role_without_the_operation_refuses_it(number, person, alice, key):
     assert error is not None and error.reason is ResultReason.PERMISSION_DENIED
 
 
+def only(person, *types: str) -> Peer:
+    """Alice, whose one role is about objects of some types."""
+    peer, root = administration.local("default")
+    every = [one.name for one in Operation]
+    administration.set_role(peer, root, "typed", operations=every, everywhere=every, object_types=types)
+    alice = person("alice", roles=["typed"])
+    alice.identity = None
+    return alice
+
+
+@pytest.mark.parametrize("number", ON_OBJECT, ids=str)
+def test_a_role_for_other_types_refuses_an_object(number, person, alice, key):
+    """Even to its owner, for whom it is as absent; in Locate, too."""
+    if number in NOT_THE_OBJECT:
+        return
+    alice = only(person, "PrivateKey", "SplitKey")
+    error = ask(number, key, alice)
+    if error is None or error.reason is not ResultReason.PERMISSION_DENIED:
+        same(error, absent(number, alice))
+    assert engine.execute(Operation.LOCATE, payloads.LocateRequest(), alice).unique_identifier == []
+
+
+@pytest.mark.parametrize("number", ON_OBJECT, ids=str)
+def test_a_role_for_the_type_of_an_object_does_not_refuse_it(number, person, alice, key):
+    """Where it is also for the type of what the operation makes."""
+    if number in NOT_THE_OBJECT:
+        return
+    alice = only(person, "SymmetricKey", "SplitKey", "Certificate")
+    assert engine.execute(Operation.LOCATE, payloads.LocateRequest(), alice).unique_identifier == [key]
+    error = ask(number, key, alice)
+    assert not about_rights(error), error
+
+
+MAKES = {  # an operation that makes objects of another type than the role is about, and what it is asked with
+    "Create": (Operation.CREATE, {"object_type": ObjectType.SECRET_DATA, "attributes": Attributes()}),
+    "Create Key Pair": (Operation.CREATE_KEY_PAIR, {}),
+    "Register": (Operation.REGISTER, {"object_type": ObjectType.OPAQUE_OBJECT, "attributes": Attributes()}),
+    "Import": (Operation.IMPORT, {"unique_identifier": "x", "object_type": ObjectType.SECRET_DATA}),
+    "Derive Key": (Operation.DERIVE_KEY, {"object_type": ObjectType.SECRET_DATA, "unique_identifier": ["x"]}),
+    "Certify": (Operation.CERTIFY, {}),
+    "Create Split Key": (Operation.CREATE_SPLIT_KEY, {"object_type": ObjectType.SPLIT_KEY}),
+    "Join Split Key": (Operation.JOIN_SPLIT_KEY, {"object_type": ObjectType.PRIVATE_KEY}),
+}
+
+
+@pytest.mark.parametrize("number, given", MAKES.values(), ids=MAKES)
+def test_a_role_for_some_types_makes_no_others(number, given, person):
+    """Whichever operation would make them."""
+    request = payloads.PAYLOADS[number].request
+    payload = request.__new__(request)
+    for field in request._fields:
+        setattr(payload, field.name, given.get(field.name, [] if field.repeated else None))
+    with pytest.raises(KMIPError) as refusal:
+        engine.execute(number, payload, only(person, "SymmetricKey"))
+    assert refusal.value.reason is ResultReason.PERMISSION_DENIED and "no role" in refusal.value.message
+
+
 @pytest.mark.parametrize("number", OPERATIONS, ids=str)
 def test_auditors_see_everything_and_change_nothing(number, person, alice, key):
     """Attributes of every object, but no key material, and no change."""

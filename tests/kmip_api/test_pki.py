@@ -312,6 +312,8 @@ def test_administrators_of_other_namespaces_let_nobody_in(web, authority, monkey
         assert web.get(path).status_code == 403, path
     for path, body in (("/clients/tokens", {"name": "x"}), ("/clients/waiting/00000000", {"accept": True})):
         assert post(web, path, body).status_code == 403, path
+    refusals = AuditRecord.objects.filter(user="eve", operation="Administer Clients", result="Failure")
+    assert refusals.count() == 5
     assert post(web, "/clients", {"name": "x"}).status_code == 404
     assert post(web, f"/clients/{'0' * 64}/revoke", {}).status_code == 404
 
