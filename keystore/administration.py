@@ -16,7 +16,7 @@ from django.contrib.auth.hashers import make_password
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 
-from keystore import audit, generations, policy, roles, sessions
+from keystore import audit, conf, generations, policy, roles, sessions
 from keystore.authn import Identity, Peer, accounts, certificates, credentials, forget, lockout, tokens, totp
 from keystore.generations import Kept
 from keystore.models import (
@@ -40,6 +40,12 @@ def local(namespace: str) -> tuple[Peer, Identity]:
     except (KeyError, OSError):
         name = "unknown"
     return Peer("cli"), Identity(name, "local", namespace, roles=(roles.ADMINISTRATOR,))
+
+
+def note(operation: str, detail: str = "") -> None:
+    """Record what was done on the server's machine to the server itself, in the caller's transaction."""
+    peer, identity = local(conf.current().auth.default_namespace)
+    audit.note(identity, peer, operation, detail=detail)
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ import datetime
 import fcntl
 import glob
 import hashlib
+import logging
 import os
 import zlib
 from collections.abc import Callable, Iterator
@@ -32,8 +33,10 @@ from django.core.management.color import no_style
 from django.db import DatabaseError, connection, connections, models, transaction
 from django.db.migrations.recorder import MigrationRecorder
 
-from keystore import conf, milestones, sealing, store, version
+from keystore import administration, conf, milestones, sealing, store, version
 from keystore.models import ManagedObject
+
+log = logging.getLogger(__name__)
 
 MAGIC: Final = b"KMSBACKUP1\n"
 KEY_CONTEXT: Final = b"backup"
@@ -269,8 +272,13 @@ def write(path: Path, progress: Progress = lambda done, of: None) -> int:
     finally:
         part.unlink(missing_ok=True)
     progress(of, of)
-    with suppress(DatabaseError):  # The backup is made, whether or not that can be noted.
-        milestones.note(milestones.BACKUP)
+    # The backup is made, whether or not that can be noted: a database that takes no more needs one.
+    try:
+        with transaction.atomic():
+            milestones.note(milestones.BACKUP)
+            administration.note("Back Up", f"{done} rows in {path}")
+    except DatabaseError as exc:
+        log.warning("the backup in %s is not in the audit: %s", path, exc)
     return done
 
 
@@ -367,6 +375,8 @@ def restore(path: Path, progress: Progress = lambda done, of: None) -> int:
         with connection.cursor() as cursor:
             for statement in connection.ops.sequence_reset_sql(no_style(), list(known.values())):
                 cursor.execute(statement)
+        sealing.reset()  # To open what was taken in.
+        administration.note("Restore Backup", f"{done} rows of {path}, made {backup.head['made']}")
     sealing.reset()
     store.rows.clear()
     connections.close_all()

@@ -239,14 +239,17 @@ def root_key(config: Config) -> None:
         connection.close()
 
 
-def recorded(config: Config) -> None:
-    """The audit can be written, and says what the settings are; a sealed server records them when it is opened."""
-    from keystore import configuration
+def recorded(config: Config, *, unsealed: bool = False) -> None:
+    """The audit can be written, and says what the settings are; a sealed server records them when it is opened, and
+    that it was."""
+    from keystore import administration, configuration
 
     if sealing.is_sealed():
         return
     try:
         configuration.note()
+        if unsealed:
+            administration.note("Unseal")
     except (DatabaseError, sealing.SealingError) as exc:
         problem = f"the settings cannot be recorded: {exc}"
         raise config.error("db.database_url", problem, "make the database writable") from exc

@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 from django.db import models, transaction
 from django.db.models.functions import Substr
 
-from keystore import approvals, deferred, sealing, store
+from keystore import administration, approvals, deferred, sealing, store
 from keystore.authn import totp
 from keystore.models import (
     Account,
@@ -63,8 +63,10 @@ def rotate_sealing_keys(progress: Progress = lambda done, of: None, *, wait: flo
     """Make new sealing keys, and seal everything under them; how many rows that were."""
     sealer = sealing.sealer()
     sealer.check()
-    for purpose in (sealing.MATERIAL, sealing.ARCHIVE):
-        sealer.add_key(purpose)
+    with transaction.atomic():
+        for purpose in (sealing.MATERIAL, sealing.ARCHIVE):
+            sealer.add_key(purpose)
+        administration.note("Rotate Sealing Keys")
     return reseal(progress, wait=wait)
 
 
@@ -135,6 +137,7 @@ def rotate_root(new: sealing.Provider) -> str:
         RootKey.objects.filter(id=1).update(
             name=name.hex(), check_value=new.wrap(name, sealing.ROOT_CHECK), created=int(time.time())
         )
+        administration.note("Rotate Root Key", f"{row.name} -> {name.hex()}")
     sealing.reset()
     return name.hex()
 

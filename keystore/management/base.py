@@ -78,6 +78,7 @@ class StartCommand(ConfiguredCommand):
         status = waiting.run()
         if not waiting.reached:
             sys.exit(status)
+        checks.recorded(config, unsealed=True)
 
 
 def _raise_file_limit() -> None:

@@ -79,6 +79,10 @@ def test_a_backup_is_restored_with_everything(origin, elsewhere):
     done = manage(elsewhere, "restore", str(file))
     assert done.returncode == 0, done.stderr
     assert program(elsewhere, "check", stdin=made) == "whole\n"
+    told = manage(elsewhere, "audit", "export").stdout
+    assert '"Restore Backup"' in told and '"Back Up"' not in told
+    assert '"Back Up"' in manage(folder, "audit", "export").stdout
+    assert "verified" in manage(elsewhere, "audit", "verify").stdout
     again = manage(elsewhere, "restore", str(file))
     assert again.returncode != 0 and "not empty" in again.stderr
     assert manage(folder, "backup", "all.kms").returncode != 0

@@ -9,7 +9,7 @@ from django.db import connection, transaction
 
 from keystore import conf, engine, resealing, sealing, shares, store
 from keystore.authn import Peer
-from keystore.models import ManagedObject, RootKey, SealingKey
+from keystore.models import AuditRecord, ManagedObject, RootKey, SealingKey
 from kmip.attributes import Attributes
 from kmip.enums import CryptographicAlgorithm, ObjectType, Operation
 from kmip.payloads import CreateRequest, DestroyRequest
@@ -110,6 +110,7 @@ def test_rotation_seals_everything_anew(own_root):
     old = numbers()
     assert resealing.rotate_sealing_keys(wait=0) == 7
     assert not numbers() & old
+    assert AuditRecord.objects.filter(operation="Rotate Sealing Keys", method="local").count() == 1
     sealing.reset()
     store.rows.clear()
     assert {uid: material(uid) for uid in before} == before

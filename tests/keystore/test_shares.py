@@ -3,6 +3,7 @@
 import itertools
 import os
 import re
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -117,6 +118,9 @@ def test_a_server_starts_sealed_and_serves_once_enough_shares_are_given(tmp_path
         until(lambda: _get(url + "/health") == 200, "health")
         assert httpx.get(url + "/version").status_code == 200
         assert not (tmp_path / "unseal.sock").exists()
+        with sqlite3.connect(tmp_path / "kms.sqlite3") as database:
+            told = database.execute("SELECT method FROM keystore_auditrecord WHERE operation = 'Unseal'").fetchall()
+        assert told == [("local",)]
         log = "\n".join(server.err)
         assert not any(text[10:30] in log for text in texts)
 

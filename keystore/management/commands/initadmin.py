@@ -4,12 +4,15 @@ import secrets
 from typing import Any
 
 from django.contrib.auth import get_user_model
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import CommandParser
+from django.db import transaction
+
+from keystore import administration
+from keystore.management.keys import RootKeyCommand
 
 
-class Command(BaseCommand):
+class Command(RootKeyCommand):
     help = "Make a local administrator unless there is one, and print the password once."
-    requires_system_checks = []
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--username", default="admin", help="Name of the administrator.")
@@ -18,6 +21,9 @@ class Command(BaseCommand):
         users = get_user_model()
         if users.objects.filter(is_superuser=True).exists():
             return
+        self.open()  # Records are made with it.
         password = secrets.token_urlsafe(12)
-        users.objects.create_superuser(options["username"], password=password)
+        with transaction.atomic():
+            users.objects.create_superuser(options["username"], password=password)
+            administration.note("Add Administrator", options["username"])
         self.stdout.write(f"Console login, shown once: {options['username']} / {password}")
