@@ -103,11 +103,13 @@ def _discard(key: tokenkeys.Reference) -> None:
     _purge_now()
 
 
-def withheld(namespace: str, now: int | None = None) -> list[WithheldObject]:
-    """What can be restored in a namespace, the last destroyed first; without what is sealed."""
-    now = clock.now() // clock.SECOND if now is None else now
-    rows = WithheldObject.objects.filter(namespace=namespace, purge__gt=now).defer("content")
-    return list(rows.order_by("-destroyed"))
+def withheld(namespace: str, *, beginning: str = "", limit: int | None = None) -> list[WithheldObject]:
+    """What can be restored in a namespace, the last destroyed first; without what is sealed. Only objects whose
+    identifiers begin so, and so many, where that is given."""
+    rows = WithheldObject.objects.filter(namespace=namespace, purge__gt=clock.now() // clock.SECOND)
+    if beginning:
+        rows = rows.filter(key__startswith=store.key_of(namespace, beginning))
+    return list(rows.defer("content").order_by("-destroyed", "key")[:limit])
 
 
 def restore(namespace: str, uid: str, peer: Peer) -> None:

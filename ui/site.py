@@ -63,6 +63,7 @@ NAVIGATION = (
     Entry("authorities", _("Authorities"), "authorities", operators=True),
     Entry("people", _("People"), "people", administrators=True),
     Entry("approvals", _("Approvals"), "approvals"),
+    Entry("destroyed", _("Undo"), "destroyed", administrators=True),
     Entry("audit", _("Audit"), "audit"),
     Entry("console", _("Console"), "console"),
     Entry("settings", _("Settings"), "settings", operators=True),

@@ -38,6 +38,7 @@ PAGES = (
     "/ui/me/",
     "/ui/notifications/",
     "/ui/approvals/",
+    "/ui/destroyed/",
     "/ui/audit/",
     "/ui/console/",
     "/ui/settings/",
@@ -46,7 +47,14 @@ PAGES = (
 )
 OF_AN_OBJECT = ("", "get/", "rights/", "do/activate/", "do/revoke/", "do/destroy/")
 #: Pages that only administrators see.
-GUARDED = ("/ui/settings/", "/ui/clients/", "/ui/clients/add/", "/ui/clients/tokens/", "/ui/authorities/")
+GUARDED = (
+    "/ui/settings/",
+    "/ui/clients/",
+    "/ui/clients/add/",
+    "/ui/clients/tokens/",
+    "/ui/authorities/",
+    "/ui/destroyed/",
+)
 
 
 @pytest.mark.parametrize("path", [*PAGES, "/ui/objects/export/csv/", "/ui/audit/export/csv/", "/ui/audit/1/"])
