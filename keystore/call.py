@@ -125,6 +125,10 @@ class Call:
         """Raise `KMIPError` (Permission Denied) where the identity may not do this with an object."""
         if not policy.may(self.identity, right, managed):
             raise KMIPError(ResultReason.PERMISSION_DENIED, f"{right} is not allowed on this object")
+        self.hold(managed, right)
+
+    def hold(self, managed: Managed, right: Operation) -> None:
+        """Hold the item up where what it does with an object comes to `right`, and that is under a rule of approval."""
         if self.identity.approvals:
             rule = approvals.rule_for(self.identity, roles.name_of(right), managed.object_type)
             if rule is None:

@@ -37,7 +37,9 @@ def create_split_key(call: Call, request: CreateSplitKeyRequest) -> CreateSplitK
     if attributes.unique_identifier is not None and parts > 1:
         raise KMIPError(ResultReason.INVALID_FIELD, "one Unique Identifier cannot be that of all parts")
     if request.unique_identifier is not None:
-        secret = _existing(call, call.live(request.unique_identifier, change=False), attributes)
+        whole = call.live(request.unique_identifier, change=False)
+        call.hold(whole, Operation.GET)  # Whoever has the parts has the key.
+        secret = _existing(call, whole, attributes)
     else:
         secret = _new(attributes)
     prime = _prime(request, len(secret))

@@ -10,15 +10,18 @@ from django.db import connections
 from keystore import access, administration, approvals, audit, authn, clock, deferred, engine, expiry, roles
 from keystore.authn import Peer, accounts
 from keystore.models import ApprovalRequest, ApprovalRule, ApprovalVote, DeferredRequest, Grant, ManagedObject
+from kmip.attributes import Attributes
 from kmip.enums import (
     AsynchronousIndicator,
     BatchErrorContinuationOption,
     CancellationResult,
+    ObjectType,
     Operation,
     ProcessingStage,
     ResultReason,
     ResultStatus,
     RevocationReasonCode,
+    SplitKeyMethod,
     State,
 )
 from kmip.errors import KMIPError
@@ -26,6 +29,7 @@ from kmip.payloads import (
     ActivateRequest,
     ArchiveRequest,
     CancelRequest,
+    CreateSplitKeyRequest,
     DestroyRequest,
     ExportRequest,
     GetAttributesRequest,
@@ -339,6 +343,25 @@ def test_a_rule_may_be_for_some_types_of_object(people):
     vote("cat", correlation)
     vote("ben", correlation)
     assert poll(correlation).response_payload.private_key.key_block.key_value
+
+
+@pytest.mark.django_db
+def test_a_key_is_not_had_in_parts_without_approval(people):
+    """Split, it would be got by its parts: that is refused; a key that is not under the rule is split."""
+    private, _ = pair()
+    rule("get", object_types=["PrivateKey"])
+    request = CreateSplitKeyRequest(
+        object_type=ObjectType.SPLIT_KEY,
+        unique_identifier=private,
+        split_key_parts=2,
+        split_key_threshold=2,
+        split_key_method=SplitKeyMethod.XOR,
+        attributes=Attributes(),
+    )
+    assert why(O.CREATE_SPLIT_KEY, request, version=V2_1) is R.PERMISSION_DENIED
+    assert not ManagedObject.objects.filter(object_type=ObjectType.SPLIT_KEY).exists()
+    request.unique_identifier = created()
+    assert len(one(O.CREATE_SPLIT_KEY, request, version=V2_1).unique_identifier) == 2
 
 
 @pytest.mark.django_db
