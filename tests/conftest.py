@@ -69,6 +69,25 @@ def configure(monkeypatch: pytest.MonkeyPatch) -> Callable[..., object]:
     return change
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _listening() -> None:
+    """Every process of tests listens for keys that get out."""
+    from tests import canary
+
+    canary.install()
+
+
+@pytest.fixture(autouse=True)
+def watched(_listening: None) -> Iterator[object]:
+    """After each test: no key of it is in a log record, an error, a record of the audit, or an answer or page that is
+    not meant to hold it."""
+    from tests import canary
+
+    with canary.watching() as found:
+        yield found
+    found.check()
+
+
 @pytest.fixture(autouse=True)
 def records_wait() -> Iterator[None]:
     """Records of reads wait in this process until a test asks for them: a thread would write past the test's end."""
