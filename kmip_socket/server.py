@@ -1,8 +1,8 @@
 """KMIP over TLS: accepts connections, reads whole messages, sends the engine's answers.
 
-A handshake has a thread of its own; after it, the connection is served by a crew of few threads (`crew`). A timeout of
-a socket in Python costs two system calls a request, so there are none; instead each connection carries a deadline, and
-the accepting thread cuts off those that are over theirs. What a message means is the engine's business."""
+Connections are served by a crew of few threads (`crew`), from the handshake on. A timeout of a socket in Python costs
+two system calls a request, so there are none; instead each connection carries a deadline, and the accepting thread cuts
+off those that are over theirs. What a message means is the engine's business."""
 
 import contextlib
 import logging
@@ -240,9 +240,9 @@ class Server:
         client = Connection(self, connection, address[0])
         self.connections.add(client)
         try:
-            client.apart(client.begin)
-        except RuntimeError as exc:
-            log.error("connection from %s refused: %s", address[0], exc)
+            client.begin()
+        except OSError as exc:  # The client has gone.
+            log.debug("connection with %s lost: %s", address[0], exc)
             self.connections.discard(client)
             self._forget(connection, address[0])
 
@@ -291,10 +291,10 @@ class Server:
 
 
 class Connection:
-    """One client. A thread of its own shakes hands; then the crew serves it."""
+    """One client."""
 
-    __slots__ = ("_answer", "_limit", "_peer", "_reader", "_unsent", "address", "begun", "deadline", "idle", "server",
-                 "shown", "stream")  # fmt: skip
+    __slots__ = ("_answer", "_hello", "_limit", "_peer", "_reader", "_step", "_unsent", "address", "begun", "deadline",
+                 "idle", "server", "shown", "stream")  # fmt: skip
 
     def __init__(self, server: Server, connection: socket.socket, address: str) -> None:
         self.server, self.address = server, address
@@ -305,6 +305,9 @@ class Connection:
         self._limit = NEVER
         self.shown = gate.Shown()
         self._peer = Peer("kmip", address)
+        #: What is done when the connection is ready, and what the client has opened its handshake with.
+        self._step: Callable[[], int | None] = self._shake
+        self._hello: handshakes.Hello | None = None
         #: What takes the bytes that come, and what answers the requests in them: chosen when the first ones are here.
         self._reader: Reader | http1.Requests | None = None
         self._answer: Callable[[], int | None] = self._close
@@ -329,7 +332,7 @@ class Connection:
     def go_on(self) -> int | None:
         """Serve the client now that it has sent something, or takes more of an answer: what to wait for next, `READING`
         or `WRITING`; None where that is the crew's business no more."""
-        return self._guarded(self._go_on)
+        return self._guarded(self._step)
 
     def _guarded(self, work: Callable[[], int | None]) -> int | None:
         try:
@@ -364,18 +367,29 @@ class Connection:
             log.error("connection with %s ended: %s", self.address, exc)
             self._end()
 
-    def begin(self) -> int | None:
-        """Shake hands."""
+    def begin(self) -> None:
+        """Have the crew serve the client; raises `OSError` where it has gone already."""
         self.stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        self.stream.setblocking(False)
+        self.server.crew.add(self.stream.fileno(), self)
+
+    def _shake(self) -> int | None:
+        """Go on with the handshake, a millisecond or two of work in all."""
         door = self.server.gate
-        hello = handshakes.read_hello(gate.peek(self.stream))
-        self.stream = connection = door.wrap(self.stream, self.address)
-        self.shown = shown = door.shake(connection, self.address, hello)
+        try:
+            if self._hello is None:
+                self._hello = handshakes.read_hello(gate.peek(self.stream))
+                self.stream = door.wrap(self.stream, self.address)
+            self.shown = shown = door.shake(self.stream, self.address, self._hello)
+        except (BlockingIOError, ssl.SSLWantReadError):
+            return READING
+        except ssl.SSLWantWriteError:
+            return WRITING
         self._peer = peer = Peer("kmip", self.address, shown.certificate, chain=shown.chain)
         if door.database:
-            self._introduce(peer, hello)
-        connection.setblocking(False)
+            self._introduce(peer, self._hello)
+        self._hello, self._step = None, self._go_on
         return self._wait(part=False)
 
     def _introduce(self, peer: Peer, hello: handshakes.Hello) -> None:

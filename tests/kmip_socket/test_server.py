@@ -287,7 +287,7 @@ def test_idle_connections_have_no_threads(start):
     clients = [started.client() for _ in range(40)]
     for client in clients:
         assert exchange(client, message()) == message()
-    until(lambda: threading.active_count() < len(clients) / 2, "the end of the handshakes' threads")
+    until(lambda: threading.active_count() < len(clients) / 2, "few threads")
     for client in clients:
         assert exchange(client, message()) == message()
 
