@@ -44,11 +44,12 @@ class Collector:
         self._given[share.number] = share
         if len(self._given) < share.threshold:
             return None
-        found, self._given = list(self._given.values()), {}
-        root = shares.combine(found)
+        # First, so that a database that fails costs nobody their share.
         row = store.root_key()
         if row is None:
             raise SealingError("the database has no root key yet: run manage.py initrootkey")
+        found, self._given = list(self._given.values()), {}
+        root = shares.combine(found)
         if not sealing.fits(sealing.LocalProvider(root), *row):
             raise sealing.WrongRootKey(sealing.WRONG)
         return root
