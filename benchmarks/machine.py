@@ -127,9 +127,12 @@ def _beside_idle(bench: Bench) -> Sample:
 
 
 def _idle_memory(bench: Bench) -> Sample:
-    pid = bench.product.serving(bench.product.kmip)
+    # One that has had no such guests yet: their memory is kept for a while.
+    server = bench.on("idle")
+    load.ask(server.kmip, [messages.query()])
+    pid = server.serving(server.kmip)
     before = load.memory_of(pid)
-    with _idle(bench.product):
+    with _idle(server):
         return Sample(load.memory_of(pid) - before)
 
 
@@ -273,7 +276,7 @@ ROWS: Final = [
     Row("idle", f"Get beside {IDLE:,} idle connections", "requests/s", "without", 0.9, 1, at_least=True,
         measure=_beside_idle),
     Row("idle-memory", f"memory of {IDLE:,} idle connections, MB", "MB", "", 200, 100, at_least=False,
-        measure=_idle_memory, once=True),
+        measure=_idle_memory, once=True, on=lambda bench: bench.on("idle")),
     Row("stream", "streamed Encrypt through 1 MiB parts, AES-GCM", "MiB/s", "library", 0.5, 0.7, at_least=True,
         measure=_stream_rate, once=True),
     Row("stream-memory", "memory that a stream takes, MB", "MB", "", 16, 4, at_least=False,
