@@ -62,6 +62,23 @@ def test_of_two_that_bind_the_same_records_one_does(monkeypatch):
     assert chain.verify() == (3, [])
 
 
+def test_a_checkpoint_that_is_made_meanwhile_is_no_problem(monkeypatch):
+    """Verification reads long, and jobs go on; one that nothing has made is still named."""
+    records(6)
+    end = chain._end
+
+    def later(*given):
+        audit.note(None, Peer("cli"), "Get")
+        assert chain.checkpoint() is not None
+        return end(*given)
+
+    monkeypatch.setattr(chain, "_end", later)
+    assert chain.verify()[1] == []
+    monkeypatch.setattr(chain, "_end", end)
+    AuditCheckpoint.objects.filter(number=chain.AuditHead.objects.get().number).update(number=99)
+    assert any("checkpoints after the last one" in problem.what for problem in chain.verify()[1])
+
+
 @pytest.mark.parametrize("column, value", [("user", "mallory"), ("time", 1), ("result", "Failure"), ("namespace", "x")])
 @pytest.mark.parametrize("sealed", [True, False])
 def test_an_edit_names_the_record(column, value, sealed):
