@@ -490,13 +490,13 @@ def test_the_keys_of_another_token_are_not_looked_for_here(root):
 
 
 def labels() -> list[str]:
-    """The labels of the token's keys, but for the root key's."""
+    """The labels of the token's keys, but for the root key's. What has none is a session's, and goes with it."""
     attribute, kinds = token.binding().Attribute, token.binding().ObjectClass
     kept = (kinds.SECRET_KEY, kinds.PRIVATE_KEY)
     found = tokenkeys._token().use(
         lambda session: [one.label for kind in kept for one in session.get_objects({attribute.CLASS: kind})]
     )
-    return sorted(label for label in found if label != conf.current().sealing.pkcs11_key)
+    return sorted(label for label in found if label not in ("", conf.current().sealing.pkcs11_key))
 
 
 TAKEN = [Name(name_value="taken", name_type=NameType.UNINTERPRETED_TEXT_STRING)]
