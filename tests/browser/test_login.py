@@ -4,7 +4,6 @@ import re
 from threading import Thread
 
 import pytest
-from oidc_provider_mock import User, app
 from playwright.sync_api import expect
 from werkzeug.serving import make_server
 
@@ -49,6 +48,9 @@ def test_a_client_certificate_lets_in(console, anyone):
 @pytest.fixture(scope="module")
 def provider():
     """A small OpenID provider."""
+    # Here, because reading it warns of what it uses itself.
+    from oidc_provider_mock import User, app
+
     server = make_server("127.0.0.1", 0, app(user_claims=[User(sub=ALICE)], require_nonce=True), threaded=True)
     thread = Thread(target=server.serve_forever)
     thread.start()
