@@ -40,7 +40,7 @@ from kmip.tags import Tag
 from kmip.ttlv import Item
 
 #: So many objects are counted for Located Items besides those that are passed over.
-COUNTED: Final = 1000
+COUNTED: Final = 4000
 #: MySQL's keyring sends it as an attribute (docs/divergences.md).
 _STATUS = Vendor("", "Storage Status Mask")
 
