@@ -399,8 +399,8 @@ def _carry_out_change(
     for attempt in range(ATTEMPTS):
         try:
             responses = yield from _change(run, items, payloads, failures)
-        except Conflict:
-            if attempt + 1 < ATTEMPTS:
+        except (Conflict, DatabaseError) as exc:
+            if attempt + 1 < ATTEMPTS and (isinstance(exc, Conflict) or store.gave_up(exc)):
                 continue
             raise
         _record_reads(run)

@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any, Final, NamedTuple, Protocol
 
 import orjson
-from django.db import IntegrityError, connection, transaction
+from django.db import DatabaseError, IntegrityError, connection, transaction
 from django.db.models import Aggregate, BigIntegerField, Case, F, OuterRef, Q, QuerySet, Subquery, Value, When
 from django.db.models.functions import Concat
 
@@ -104,6 +104,18 @@ IndexRow = tuple[str, str, str, str | None]
 
 class Conflict(Exception):
     """The row has changed since it was read; the caller may read it again and retry."""
+
+
+#: How PostgreSQL (SQLSTATE) and MariaDB (error number) say that they gave a transaction up for the sake of another:
+#: deadlocks, and rows that have changed since its snapshot.
+_GIVEN_UP: Final = frozenset({"40P01", "40001", 1213, 1020})
+
+
+def gave_up(exc: Exception) -> bool:
+    """Whether the database gave the whole transaction up for another's sake, so that it may be tried again."""
+    cause = exc.__cause__
+    told = getattr(cause, "sqlstate", None) or (cause.args[0] if cause is not None and cause.args else None)
+    return isinstance(exc, DatabaseError) and told in _GIVEN_UP
 
 
 class Managed:

@@ -6,7 +6,7 @@ import pytest
 from django.db import DatabaseError
 
 from keystore import call as calls
-from keystore import engine
+from keystore import engine, store
 from keystore.authn import Peer
 from keystore.engine import handle
 from keystore.models import AuditRecord, ManagedObject, ObjectIndex
@@ -310,3 +310,32 @@ def test_an_object_is_made_though_the_request_has_attributes_of_the_future():
     request = GetAttributesRequest(unique_identifier=uid)
     assert one(O.GET_ATTRIBUTES, request, version=V1_0).attributes.comment is None
     assert one(O.GET_ATTRIBUTES, request, version=V1_4).attributes.comment == "from 1.4"
+
+
+class GivenUp(Exception):
+    """What a driver raises for a deadlock."""
+
+    def __init__(self, number: object, sqlstate: str | None = None) -> None:
+        super().__init__(number, "Deadlock found when trying to get lock; try restarting transaction")
+        self.sqlstate = sqlstate
+
+
+@pytest.mark.parametrize(
+    ("cause", "served"),
+    [(GivenUp(1213), True), (GivenUp("deadlock detected", "40P01"), True), (GivenUp(1040), False), (None, False)],
+    ids=["MariaDB", "PostgreSQL", "too many connections", "the disk"],
+)
+def test_what_the_database_gave_up_for_another_transaction_is_tried_again(monkeypatch, cause, served):
+    """The client sees one answer, and one object; any other failure is told."""
+    plain, tried = store.save, []
+
+    def save(*given, **named):
+        tried.append(1)
+        if len(tried) == 1:
+            raise DatabaseError("told") from cause
+        return plain(*given, **named)
+
+    monkeypatch.setattr(store, "save", save)
+    assert (statuses(send(CREATE)) == [ST.SUCCESS]) is served
+    assert len(tried) == 1 + served
+    assert ManagedObject.objects.count() == served

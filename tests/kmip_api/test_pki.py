@@ -323,7 +323,8 @@ def test_revoking_works_though_the_object_is_gone(web, authority):
     mark = post(web, "/clients", {"name": "gone"}).json()["fingerprint"]
     IssuedCertificate.objects.filter(fingerprint=mark).update(uid="nothing")
     with pytest.raises(KMIPError, match="for administrators"):
-        clients.revoke(Peer("http", "192.0.2.1", headers={}, identity=Identity("mallory", "test")), "gone")
+        mallory = Identity("mallory", "test", generation=authn.latest_generation())
+        clients.revoke(Peer("http", "192.0.2.1", headers={}, identity=mallory), "gone")
     assert post(web, "/clients/gone/revoke", {}).json() == {"revoked": [mark]}
     assert ca.revoked(mark)
     assert AuditRecord.objects.filter(operation="Revoke Certificate").exists()
