@@ -1,6 +1,7 @@
 """The three ways into the console, in a real browser over HTTPS that asks for a client certificate."""
 
 import re
+import warnings
 from threading import Thread
 
 import pytest
@@ -48,8 +49,10 @@ def test_a_client_certificate_lets_in(console, anyone):
 @pytest.fixture(scope="module")
 def provider():
     """A small OpenID provider."""
-    # Here, because reading it warns of what it uses itself.
-    from oidc_provider_mock import User, app
+    # Here, because reading it warns of what it uses itself, whatever the filters say.
+    with warnings.catch_warnings(record=True):
+        warnings.simplefilter("always")
+        from oidc_provider_mock import User, app
 
     server = make_server("127.0.0.1", 0, app(user_claims=[User(sub=ALICE)], require_nonce=True), threaded=True)
     thread = Thread(target=server.serve_forever)
